@@ -1,0 +1,85 @@
+//! The data directory itself: who uses it, and which format it has.
+//!
+//! Refuses: a directory another process holds, one of a newer format, and one that has data but no
+//! format.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+use super::{OpenError, io_at};
+use crate::disk::{Disk, RealDisk};
+
+/// The format this release writes, and the newest it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+const FORMAT_NAME: &str = "bulkhead ";
+
+/// A directory this process alone uses, as long as this lives.
+pub(crate) struct DataDir {
+    /// The system gives the lock back when the file is closed, however the process ends.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the directory if need be, locks it and checks its format.
+    pub(crate) fn lock(dir: &Path) -> Result<Self, OpenError> {
+        let mut builder = DirBuilder::new();
+        builder.recursive(true).mode(0o700).create(dir).map_err(io_at(dir))?;
+        RealDisk.restrict_dir(dir).map_err(io_at(dir))?;
+        let path = dir.join("LOCK");
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(io_at(&path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let pid = holder(&mut file).unwrap_or_else(|| "unknown".to_owned());
+                return Err(OpenError::InUse { dir: dir.to_owned(), pid });
+            }
+            Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
+        }
+        write_pid(&mut file).map_err(io_at(&path))?;
+        check_format(dir)?;
+        Ok(Self { _lock: file })
+    }
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+/// The pid in a lock file, if it holds one.
+fn holder(file: &mut File) -> Option<String> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    let pid = text.trim();
+    (!pid.is_empty()).then(|| pid.to_owned())
+}
+
+fn check_format(dir: &Path) -> Result<(), OpenError> {
+    let path = dir.join("FORMAT");
+    let unreadable = || OpenError::NoFormat { path: path.clone() };
+    match std::fs::read_to_string(&path) {
+        Ok(text) => {
+            let number = text.strip_prefix(FORMAT_NAME).ok_or_else(unreadable)?;
+            let format = number.trim_end().parse().map_err(|_| unreadable())?;
+            if format > FORMAT {
+                return Err(OpenError::NewerFormat { dir: dir.to_owned(), format });
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // The format is written before anything else, so data without one is not ours.
+            if ["keys", "log", "view"].iter().any(|name| dir.join(name).exists()) {
+                return Err(unreadable());
+            }
+            let text = format!("{FORMAT_NAME}{FORMAT}\n");
+            RealDisk.write_atomic(&path, text.as_bytes()).map_err(io_at(&path))
+        }
+        Err(error) => Err(io_at(&path)(error)),
+    }
+}
