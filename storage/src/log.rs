@@ -111,7 +111,12 @@ pub trait CommitLog: Send + Sync + 'static {
     /// The end of a tenant's history.
     fn tail(&self, tenant: TenantId) -> Result<Tail, LogError>;
     /// Records from `lsn` on, in order, at most about `bytes_max` bytes but at least one if any.
-    fn read_from(&self, tenant: TenantId, lsn: u64, bytes_max: usize) -> Result<Vec<Record>, LogError>;
+    fn read_from(
+        &self,
+        tenant: TenantId,
+        lsn: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, LogError>;
     /// Says that no record of `tenant` below `lsn` will be read again. Space comes back when a
     /// whole segment is no longer needed.
     fn truncate_below(&self, tenant: TenantId, lsn: u64) -> Result<(), LogError>;

@@ -1,0 +1,377 @@
+//! Verifying audit logs from what lasts: the commit log and the anchor log, not the view.
+//!
+//! A tenant's report checks, record by record, the chain of records, that each opens under the
+//! tenant's key, the chain of audit entries in them, that the state row names the chain's end, and
+//! that history is no shorter than and no other than what was anchored last. It needs no running
+//! actor, so it works on a stopped node and, on the blocking pool, on a running one.
+//!
+//! It refuses to guess: what cannot be read is not verified, and a report with a fault is not ok.
+//! What it cannot see is a whole data directory rolled back, anchors included; only a checkpoint
+//! kept elsewhere shows that.
+
+use std::collections::BTreeSet;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use storage::anchor_log::{AnchorLog, Anchored};
+use storage::id::TenantId;
+use storage::keys::Key;
+use storage::keystore::KeyError;
+use storage::record::{GENESIS, Record};
+use storage::seal::TenantKeys;
+use storage::store::{Store, verify_chain};
+use storage::value;
+
+use super::anchor::leaf_bytes;
+use super::chain::{self, Break};
+use super::entry::Entry;
+use super::merkle::{self, Frontier};
+use super::note::{self, NoteVerifier, TreeHead};
+use crate::env::rfc3339;
+use crate::tenant::state::{AuditHead, TenantState};
+
+/// The first place where a tenant's history does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct FirstBad {
+    /// Sequence number of the first audit entry that is not proven.
+    pub seq: u64,
+    /// LSN of the record it is, or should be, in.
+    pub lsn: u64,
+    /// What is wrong there.
+    pub what: String,
+}
+
+/// The anchored end that a history was compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AnchoredEnd {
+    /// The checkpoint's number.
+    pub checkpoint: u64,
+    /// When the checkpoint was made.
+    pub at: String,
+    /// The last record then.
+    pub lsn: u64,
+    /// The last audit entry then.
+    pub seq: u64,
+}
+
+/// The end of an audit chain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct ChainEnd {
+    /// Sequence number of the last entry; 0 if there is none.
+    pub seq: u64,
+    /// Its hash, hexadecimal.
+    pub hash: String,
+}
+
+impl From<AuditHead> for ChainEnd {
+    fn from(head: AuditHead) -> Self {
+        Self { seq: head.seq, hash: hex::encode(head.hash) }
+    }
+}
+
+/// What verifying one tenant found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AuditReport {
+    /// Whose history.
+    #[schemars(with = "String")]
+    pub tenant: TenantId,
+    /// Whether all of it holds.
+    pub ok: bool,
+    /// Audit entries that were checked and hold.
+    pub entries: u64,
+    /// Records that were checked and hold.
+    pub records: u64,
+    /// The last entry that holds.
+    pub head: ChainEnd,
+    /// The first place that does not hold.
+    pub first_bad: Option<FirstBad>,
+    /// What was anchored last, if anything was.
+    pub anchored: Option<AnchoredEnd>,
+}
+
+/// What verifying the anchor log found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct AnchorReport {
+    /// Whether all of it holds.
+    pub ok: bool,
+    /// Checkpoints that hold.
+    pub checkpoints: u64,
+    /// Leaves in the tree.
+    pub size: u64,
+    /// The tree's root, hexadecimal.
+    pub root: String,
+    /// What is wrong, and from which checkpoint on.
+    pub first_bad: Option<BadCheckpoint>,
+}
+
+/// The first checkpoint that does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct BadCheckpoint {
+    /// Its number.
+    pub checkpoint: u64,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// What verifying a node found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct NodeReport {
+    /// Whether everything holds.
+    pub ok: bool,
+    /// Each tenant that was looked at.
+    pub tenants: Vec<AuditReport>,
+    /// The anchor log.
+    pub anchors: AnchorReport,
+}
+
+/// Every tenant that has, or is known to have had, a history.
+pub fn every_tenant(store: &Store, anchors: &AnchorLog) -> BTreeSet<TenantId> {
+    let anchored = anchors.all_anchored().into_iter().map(|anchored| anchored.leaf.tenant);
+    store.log().tenants().into_iter().chain(anchored).collect()
+}
+
+/// Verifies the anchor log and these tenants. Reads whole histories: keep it off async threads.
+pub fn verify_node(
+    store: &Store,
+    anchors: &AnchorLog,
+    public_key: [u8; 32],
+    tenants: &BTreeSet<TenantId>,
+) -> NodeReport {
+    let tenants: Vec<_> =
+        tenants.iter().map(|tenant| verify_tenant(store, anchors, *tenant)).collect();
+    let anchors = verify_anchors(anchors, public_key);
+    NodeReport { ok: anchors.ok && tenants.iter().all(|report| report.ok), tenants, anchors }
+}
+
+/// Verifies one tenant. Reads its whole history: keep it off async threads.
+pub fn verify_tenant(store: &Store, anchors: &AnchorLog, tenant: TenantId) -> AuditReport {
+    // First, so that a tenant that goes on writing is never behind its anchor.
+    let anchored = anchors.anchored(tenant);
+    let mut walk = Walk::new(anchored);
+    match store.keystore().load(tenant) {
+        Ok(key) => walk.keys = Some(TenantKeys::new(tenant, &key)),
+        Err(KeyError::Missing { .. }) => walk.no_keys = Some("the tenant's key is gone"),
+        Err(_) => walk.no_keys = Some("the tenant's key cannot be read"),
+    }
+    let fault = verify_chain(store.log().as_ref(), tenant, |record| walk.record(record)).err();
+    if let Some(fault) = fault {
+        walk.fault(fault.lsn, fault.what.to_string());
+    }
+    walk.end();
+    let Walk { head, entries, records, first_bad, .. } = walk;
+    AuditReport {
+        tenant,
+        ok: first_bad.is_none(),
+        entries,
+        records,
+        head: head.into(),
+        first_bad,
+        anchored: anchored.map(|anchored| AnchoredEnd {
+            checkpoint: anchored.checkpoint,
+            at: rfc3339(anchored.at_ms),
+            lsn: anchored.leaf.lsn,
+            seq: anchored.leaf.audit_seq,
+        }),
+    }
+}
+
+/// A walk along one tenant's records.
+struct Walk {
+    keys: Option<TenantKeys>,
+    no_keys: Option<&'static str>,
+    anchored: Option<Anchored>,
+    head: AuditHead,
+    lsn: u64,
+    entries: u64,
+    records: u64,
+    first_bad: Option<FirstBad>,
+}
+
+impl Walk {
+    fn new(anchored: Option<Anchored>) -> Self {
+        Self {
+            keys: None,
+            no_keys: None,
+            anchored,
+            head: AuditHead { seq: 0, hash: GENESIS },
+            lsn: 0,
+            entries: 0,
+            records: 0,
+            first_bad: None,
+        }
+    }
+
+    /// Keeps the first fault; nothing after it proves anything.
+    fn fault(&mut self, lsn: u64, what: String) {
+        let seq = self.head.seq + 1;
+        self.first_bad.get_or_insert(FirstBad { seq, lsn, what });
+    }
+
+    fn broken(&mut self, lsn: u64, broken: Break) {
+        let what = broken.what.to_string();
+        self.first_bad.get_or_insert(FirstBad { seq: broken.seq, lsn, what });
+    }
+
+    fn record(&mut self, record: &Record) {
+        if self.first_bad.is_some() {
+            return;
+        }
+        let lsn = record.header.lsn;
+        let Some(keys) = &self.keys else {
+            let what = self.no_keys.unwrap_or("the tenant has no key");
+            return self.fault(lsn, what.to_owned());
+        };
+        let Ok(body) = keys.open_record(lsn, record.header.epoch, &record.body) else {
+            return self.fault(lsn, "the record does not open under the tenant's key".to_owned());
+        };
+        // Older records may have been archived; then the chain is checked from here on.
+        let mut is_cut = self.records == 0 && lsn > 1;
+        let mut known = None;
+        let before = self.head;
+        for op in &body.ops {
+            match Key::decode(&op.key) {
+                Ok(Key::State {}) => {
+                    let state = op.value.as_ref().map(|bytes| value::decode::<TenantState>(bytes));
+                    match state {
+                        Some(Ok(state)) => known = Some(state.audit),
+                        _ => return self.fault(lsn, "the state row does not read".to_owned()),
+                    }
+                }
+                Ok(Key::Audit { seq }) => {
+                    let bytes = op.value.as_ref().map(|bytes| bytes.as_slice());
+                    if let Err(what) = self.entries(lsn, seq, bytes, is_cut) {
+                        return self.fault(lsn, what.to_owned());
+                    }
+                    if self.first_bad.is_some() {
+                        return;
+                    }
+                    is_cut = false;
+                }
+                Ok(_) => {}
+                Err(_) => return self.fault(lsn, "a key of the record does not read".to_owned()),
+            }
+        }
+        match known {
+            Some(known) if is_cut => self.head = known,
+            Some(known) => {
+                if let Err(broken) = chain::verify_head(self.head, known) {
+                    return self.broken(lsn, broken);
+                }
+            }
+            None if self.head != before => {
+                return self.fault(lsn, "the state row does not follow the entries".to_owned());
+            }
+            None => {}
+        }
+        (self.lsn, self.records) = (lsn, self.records + 1);
+        self.compare_with_anchor(record);
+    }
+
+    /// Checks one audit row and goes on behind it.
+    fn entries(
+        &mut self,
+        lsn: u64,
+        seq: u64,
+        bytes: Option<&[u8]>,
+        is_cut: bool,
+    ) -> Result<(), &'static str> {
+        let bytes = bytes.ok_or("audit entries were deleted")?;
+        let entries: Vec<Entry> = value::decode(bytes).map_err(|_| "an audit row does not read")?;
+        let first = entries.first().ok_or("an audit row is empty")?;
+        if is_cut {
+            let mut hash = GENESIS;
+            hex::decode_to_slice(&first.prev, &mut hash).map_err(|_| "an entry has no hash")?;
+            self.head = AuditHead { seq: first.seq.saturating_sub(1), hash };
+        }
+        if first.seq != seq || seq != self.head.seq + 1 {
+            return Err("audit entries were written over others or out of order");
+        }
+        match chain::verify_entries(self.head, &entries) {
+            Ok(head) => {
+                self.head = head;
+                self.entries += entries.len() as u64;
+            }
+            Err(broken) => self.broken(lsn, broken),
+        }
+        Ok(())
+    }
+
+    fn compare_with_anchor(&mut self, record: &Record) {
+        let Some(leaf) = self.anchored.map(|anchored| anchored.leaf) else { return };
+        if leaf.lsn != record.header.lsn {
+            return;
+        }
+        if leaf.record != record.header.hash {
+            return self.fault(leaf.lsn, "the record is not the one that was anchored".to_owned());
+        }
+        let known = AuditHead { seq: leaf.audit_seq, hash: leaf.audit };
+        if let Err(broken) = chain::verify_head(self.head, known) {
+            self.broken(leaf.lsn, broken);
+        }
+    }
+
+    fn end(&mut self) {
+        match self.anchored.map(|anchored| anchored.leaf.lsn) {
+            Some(anchored) if self.lsn < anchored => {
+                let what = format!("missing: the history was anchored up to record {anchored}");
+                self.fault(self.lsn + 1, what);
+            }
+            None if self.records == 0 => {
+                self.fault(1, "missing: there is no history at all".to_owned());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Verifies that each checkpoint's tree begins with the one before, by building the tree again, and
+/// that this node's key signed the newest one, and with its root every leaf before.
+pub fn verify_anchors(anchors: &AnchorLog, public_key: [u8; 32]) -> AnchorReport {
+    let mut frontier = Frontier::default();
+    let mut checkpoints = 0;
+    let mut first_bad: Option<BadCheckpoint> = None;
+    let walked = anchors.walk(|checkpoint| {
+        if first_bad.is_some() {
+            return;
+        }
+        for leaf in &checkpoint.leaves {
+            frontier.push(merkle::leaf_hash(&leaf_bytes(leaf)));
+        }
+        let said = checkpoint.note.split_once("\n\n").map(|(text, _)| format!("{text}\n"));
+        let said = said.as_deref().and_then(TreeHead::parse);
+        let is_same =
+            said.is_some_and(|said| said.size == frontier.size() && said.root == frontier.root());
+        let is_edge =
+            checkpoint.size == frontier.size() && checkpoint.frontier == frontier.to_bytes();
+        if is_same && is_edge {
+            checkpoints = checkpoint.seq;
+        } else {
+            let what = "the tree over its leaves is not the one it names".to_owned();
+            first_bad = Some(BadCheckpoint { checkpoint: checkpoint.seq, what });
+        }
+    });
+    let next = checkpoints + 1;
+    if let Err(error) = walked {
+        first_bad.get_or_insert(BadCheckpoint { checkpoint: next, what: error.to_string() });
+    }
+    // The newest note that was walked may already have a successor; either signature covers it.
+    if let Some(tip) = anchors.tip() {
+        let origin = tip.note.lines().next().unwrap_or_default();
+        let opened = NoteVerifier::new(origin, public_key)
+            .and_then(|verifier| note::open(&tip.note, &[&verifier]).map(|_| ()));
+        if let Err(error) = opened {
+            let what = error.to_string();
+            first_bad.get_or_insert(BadCheckpoint { checkpoint: tip.seq, what });
+        }
+    }
+    AnchorReport {
+        ok: first_bad.is_none(),
+        checkpoints,
+        size: frontier.size(),
+        root: hex::encode(frontier.root()),
+        first_bad,
+    }
+}
+
+#[cfg(test)]
+mod tests;

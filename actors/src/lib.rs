@@ -1,0 +1,27 @@
+//! Who acts. Knows no HTTP and no byte layout.
+//!
+//! # The actor map
+//!
+//! | actor | started by | may be asked or told by |
+//! |---|---|---|
+//! | [`supervisor::Supervisor`] | the node | the edge, through [`supervisor::Tenants`] |
+//! | [`tenant::Tenant`], one each | the supervisor, on an HTTP worker's thread | the edge, through its [`tenant::handle::TenantHandle`] |
+//! | [`rate::RateLimiter`] | the node | told by a timer; the check itself is a direct call |
+//! | [`quota::keeper::QuotaKeeper`] | the node | told by tenants, after each record |
+//! | [`audit::anchor::AuditAnchor`] | the node | told by tenants, after each record |
+//! | [`webhook::inbox::WebhookInbox`] | the node | told by the edge, after each delivery |
+//!
+//! Asks go down, news goes up. No two actors await each other.
+
+pub mod audit;
+pub mod call;
+pub mod env;
+pub mod host;
+pub mod limits;
+pub mod permit;
+pub mod quota;
+pub mod rate;
+pub mod standing;
+pub mod supervisor;
+pub mod tenant;
+pub mod webhook;

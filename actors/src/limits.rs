@@ -1,0 +1,85 @@
+//! Every cap of this crate, in one place.
+
+use std::time::Duration;
+
+/// Requests a tenant may have under way at once. The next one is refused at once, with a hint when
+/// to come back. Large enough that a burst of a hundred people is answered, small enough that one
+/// tenant's queue is drained in well under a second.
+pub const IN_FLIGHT_MAX: usize = 128;
+/// How long a caller waits for a tenant before the outcome counts as unknown.
+pub const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+/// Commands that may share one record.
+pub const BATCH_COMMANDS_MAX: usize = 128;
+/// Bytes of writes after which a record takes no further command.
+pub const BATCH_BYTES_MAX: usize = 1024 * 1024;
+/// Time after which a record takes no further command, so that neighbours on the thread go on.
+pub const BATCH_TIME_MAX: Duration = Duration::from_millis(1);
+/// Messages a tenant handles before it lets its neighbours on the same thread go first.
+pub const MESSAGES_PER_TURN: usize = 16;
+/// How long a tenant stays awake with nothing to do.
+pub const IDLE_AFTER: Duration = Duration::from_secs(300);
+/// How often the supervisor looks for idle tenants.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Panics within [`PANIC_WINDOW`] after which a tenant is `Faulted`.
+pub const PANICS_MAX: usize = 5;
+/// The window that [`PANICS_MAX`] counts in.
+pub const PANIC_WINDOW: Duration = Duration::from_secs(60);
+/// The first pause of a faulted tenant; doubles with each further fault, up to [`BACK_OFF_MAX`].
+pub const BACK_OFF_FIRST: Duration = Duration::from_secs(1);
+/// The longest pause of a faulted tenant.
+pub const BACK_OFF_MAX: Duration = Duration::from_secs(300);
+/// Tenants that may be waking at once; waking reads the disk.
+pub const WAKING_MAX: usize = 64;
+/// How long an answer is kept for its idempotency key.
+pub const IDEMPOTENCY_DAYS: u32 = 1;
+/// Items on a page when the caller does not say.
+pub const PAGE_DEFAULT: usize = 50;
+/// Items on a page at most.
+pub const PAGE_MAX: usize = 200;
+/// Rows one list request looks at before it answers with what it has and a cursor.
+pub const SCAN_ROWS_MAX: usize = 5_000;
+/// Longest title, name or comment, in bytes.
+pub const TEXT_BYTES_MAX: usize = 4_096;
+/// Largest form schema, in bytes.
+pub const SCHEMA_BYTES_MAX: usize = 64 * 1024;
+/// Largest submission, in bytes of JSON.
+pub const SUBMISSION_BYTES_MAX: usize = 256 * 1024;
+/// Longest title of a form, in bytes; it is part of the cursor of lists sorted by title.
+pub const TITLE_BYTES_MAX: usize = 400;
+/// Longest reason for breaking the glass, in bytes.
+pub const REASON_BYTES_MAX: usize = 500;
+/// Containers inside each other in a form schema.
+pub const SCHEMA_DEPTH_MAX: usize = 64;
+/// Containers inside each other in a submission. Recursive schemas are weighed up to this depth.
+pub const DATA_DEPTH_MAX: usize = 32;
+/// Subschemas that may apply to one path through a submission, references unfolded.
+pub const SCHEMA_COST_MAX: u64 = 5_000;
+/// Steps from a schema's root to its furthest subschema, references followed.
+pub const SCHEMA_PATH_MAX: usize = 256;
+/// Regular expressions in one form schema.
+pub const SCHEMA_PATTERNS_MAX: usize = 32;
+/// Bytes one compiled regular expression of a form schema may take.
+pub const PATTERN_BYTES_MAX: usize = 256 * 1024;
+/// Subschemas applied to values of one submission, at most: keeps one submission from holding up
+/// the thread that other tenants share.
+pub const VALIDATION_WORK_MAX: u64 = 10_000_000;
+/// The same, up to which every error is collected; beyond it the answer names none.
+pub const VALIDATION_WORK_EXPLAINED_MAX: u64 = 50_000;
+/// Validation errors one answer lists.
+pub const ERRORS_MAX: usize = 20;
+/// Comments on one submission.
+pub const COMMENTS_MAX: usize = 1_000;
+/// Teams of one tenant.
+pub const TEAMS_MAX: usize = 1_000;
+/// Compiled schemas an awake tenant keeps.
+pub const SCHEMAS_CACHED_MAX: usize = 64;
+/// Grants on one form.
+pub const GRANTS_MAX: usize = 200;
+/// Members of one team.
+pub const TEAM_MEMBERS_MAX: usize = 1_000;
+/// Active secrets of one integration.
+pub const SECRETS_MAX: usize = 4;
+/// Sessions one user may have; the oldest ends when another starts.
+pub const SESSIONS_MAX: usize = 50;
+/// How long a session lasts after it was last refreshed.
+pub const SESSION_MS: u64 = 30 * 24 * 60 * 60 * 1000;

@@ -1,0 +1,336 @@
+//! Capabilities. A [`Permit<A>`] in hand means the check for `A` on that tenant has passed.
+//!
+//! The table below is the capability matrix: the server checks it, `GET /v1/meta/capabilities`
+//! publishes it, the documents and the role test are made from it. Only [`Grant::permit`] turns a
+//! signed-in principal into a permit, so no handler can forget the check and still compile.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use storage::id::{SessionId, TenantId, UserId};
+
+/// What a principal is within one tenant.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// An end user outside the organisation: own records only.
+    Customer,
+    /// May look, not touch.
+    Viewer,
+    /// Works with forms and submissions. `staff` is an alias.
+    #[serde(alias = "staff")]
+    Member,
+    /// Runs the tenant, short of what only owners may.
+    Admin,
+    /// Everything within the tenant; at least one always.
+    Owner,
+    /// Runs the platform; sees no tenant's content.
+    PlatformAdmin,
+}
+
+impl Role {
+    /// Every role, lowest first.
+    pub const ALL: [Self; 6] =
+        [Self::Customer, Self::Viewer, Self::Member, Self::Admin, Self::Owner, Self::PlatformAdmin];
+    /// The role's name in JSON and on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Customer => "customer",
+            Self::Viewer => "viewer",
+            Self::Member => "member",
+            Self::Admin => "admin",
+            Self::Owner => "owner",
+            Self::PlatformAdmin => "platform-admin",
+        }
+    }
+    /// Reads a role's name.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "staff" {
+            return Some(Self::Member);
+        }
+        Self::ALL.into_iter().find(|role| role.name() == text)
+    }
+    const fn bit(self) -> u8 {
+        1 << (self as u8)
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A set of roles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Roles(u8);
+
+impl Roles {
+    const fn of(roles: &[Role]) -> Self {
+        let (mut bits, mut i) = (0, 0);
+        while i < roles.len() {
+            bits |= roles[i].bit();
+            i += 1;
+        }
+        Self(bits)
+    }
+    /// Whether `role` is in the set.
+    pub const fn contains(self, role: Role) -> bool {
+        self.0 & role.bit() != 0
+    }
+}
+
+/// A capability. Implemented only by the table in this file.
+pub trait Action: Send + Sync + 'static {
+    /// Its row in the matrix.
+    const ROW: &'static Capability;
+    /// `resource:verb`.
+    const NAME: &'static str = Self::ROW.name;
+}
+
+/// One row of the capability matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Capability {
+    /// `resource:verb`.
+    pub name: &'static str,
+    /// What it lets one do.
+    pub means: &'static str,
+    /// Who has it.
+    pub roles: Roles,
+    /// Whether being refused it is written to the tenant's audit log.
+    pub privileged: bool,
+}
+
+macro_rules! actions {
+    ($($name:ident = $text:literal, $privileged:ident, [$($role:ident)*], $means:literal;)*) => {
+        $(
+            #[doc = $means]
+            #[derive(Debug)]
+            pub struct $name;
+            impl Action for $name {
+                const ROW: &'static Capability = &Capability {
+                    name: $text,
+                    means: $means,
+                    roles: Roles::of(&[$(Role::$role),*]),
+                    privileged: actions!(@ $privileged),
+                };
+            }
+        )*
+        /// The capability matrix, whole.
+        pub const CAPABILITIES: &[&Capability] = &[$($name::ROW),*];
+    };
+    (@ privileged) => { true };
+    (@ plain) => { false };
+}
+
+actions! {
+    ReadOwnProfile = "me:read", plain, [Owner Admin Member Viewer Customer PlatformAdmin], "See one's own profile and sessions.";
+    WriteOwnSessions = "sessions:write", plain, [Owner Admin Member Viewer Customer PlatformAdmin], "End one's own sessions, change one's own password.";
+    ReadTenant = "tenant:read", plain, [Owner Admin Member Viewer], "See the tenant's name, plan and region.";
+    UpdateTenant = "tenant:update", privileged, [Owner], "Change the tenant's name.";
+    ReadMembers = "members:read", plain, [Owner Admin Member Viewer], "List the people of the tenant.";
+    WriteMembers = "members:write", privileged, [Owner Admin], "Add people, change roles up to one's own.";
+    RemoveMembers = "members:remove", privileged, [Owner Admin Member Viewer Customer], "Leave the tenant; owners and admins: remove people up to one's own role.";
+    ReadTeams = "teams:read", plain, [Owner Admin Member Viewer], "List teams.";
+    WriteTeams = "teams:write", privileged, [Owner Admin], "Create, change and delete teams.";
+    ReadForms = "forms:read", plain, [Owner Admin Member Viewer Customer], "Read forms, as far as their access lists allow.";
+    CreateForms = "forms:create", privileged, [Owner Admin Member], "Create forms.";
+    UpdateForms = "forms:update", privileged, [Owner Admin Member], "Change forms, as far as their access lists allow.";
+    ManageForms = "forms:manage", privileged, [Owner Admin Member], "Archive forms and change their access lists, as far as those allow.";
+    ReadFormAudit = "forms:audit", privileged, [Owner Admin Member], "Read the audit trail of one form, as far as its access list allows.";
+    ReadSubmissions = "submissions:read", plain, [Owner Admin Member Viewer Customer], "Read submissions, as far as the form's access list allows; customers: their own.";
+    CreateSubmissions = "submissions:create", plain, [Owner Admin Member Customer], "Submit to a form.";
+    UpdateSubmissions = "submissions:update", plain, [Owner Admin Member Customer], "Change submissions that are not decided yet; customers: their own.";
+    CommentSubmissions = "submissions:comment", plain, [Owner Admin Member], "Comment on submissions.";
+    DecideSubmissions = "submissions:decide", privileged, [Owner Admin Member], "Approve or reject other people's submissions.";
+    ReadAudit = "audit:read", privileged, [Owner Admin], "Read the tenant's audit log.";
+    ReadUsage = "usage:read", privileged, [Owner Admin], "See what counts against the plan.";
+    ReadIntegrations = "integrations:read", privileged, [Owner Admin], "See integrations and what they received.";
+    WriteIntegrations = "integrations:write", privileged, [Owner Admin], "Create, toggle and re-key integrations.";
+    ReadTenants = "platform-tenants:read", privileged, [PlatformAdmin], "List tenants, without their content.";
+    WriteTenants = "platform-tenants:write", privileged, [PlatformAdmin], "Create, suspend and resume tenants, change plans.";
+    VerifyAudit = "platform-audit:verify", privileged, [PlatformAdmin], "Verify any tenant's audit chain.";
+    SignIn = "auth:sign-in", plain, [], "Prove who one is; needs no role.";
+    ReceiveWebhook = "hooks:receive", plain, [], "Deliver a webhook; proven by its signature.";
+    Operate = "node:operate", plain, [], "Run the node: only the node itself and its operator's command line.";
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A signed-in person.
+    User(Arc<UserPrincipal>),
+    /// Someone who has not proven who they are.
+    Anonymous,
+    /// The sender of a webhook; the signature is checked by the tenant.
+    Sender,
+    /// The node itself, with the reason it acts.
+    System(&'static str),
+}
+
+/// A signed-in person, as their access token says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserPrincipal {
+    /// Who.
+    pub user: UserId,
+    /// In which session.
+    pub session: SessionId,
+    /// As what.
+    pub role: Role,
+    /// The user's authorisation version when the token was made. The tenant compares it with the
+    /// current one, so a change of role counts from the next message on (ASVS 5.0, 8.3.2).
+    pub authz: u32,
+}
+
+/// Why a permit was not given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// Another tenant's: must look absent.
+    #[error("the target is not the caller's tenant")]
+    Hidden,
+    /// The role does not include the action.
+    #[error("the role {role} does not include {action}")]
+    Forbidden {
+        /// The missing capability.
+        action: &'static str,
+        /// The role held.
+        role: Role,
+    },
+}
+
+/// What a verified access token allows: one tenant, one person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grant {
+    tenant: TenantId,
+    principal: Arc<UserPrincipal>,
+}
+
+impl Grant {
+    /// Made by whoever verified the token.
+    pub fn new(tenant: TenantId, principal: UserPrincipal) -> Self {
+        Self { tenant, principal: Arc::new(principal) }
+    }
+    /// The tenant of the token.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+    /// The person of the token.
+    pub fn user(&self) -> &UserPrincipal {
+        &self.principal
+    }
+    /// The person of the token, as an asker.
+    pub fn principal(&self) -> Principal {
+        Principal::User(self.principal.clone())
+    }
+    /// The one capability check.
+    pub fn permit<A: Action>(&self, target: TenantId) -> Result<Permit<A>, Denied> {
+        // Tenant first: a stranger must not learn which actions exist here.
+        if self.tenant != target {
+            return Err(Denied::Hidden);
+        }
+        let role = self.principal.role;
+        if !A::ROW.roles.contains(role) {
+            return Err(Denied::Forbidden { action: A::NAME, role });
+        }
+        Ok(Permit { tenant: target, principal: self.principal(), action: PhantomData })
+    }
+}
+
+/// Proof of permission for one action on one tenant. Not `Clone`: one check, one use.
+#[derive(Debug)]
+pub struct Permit<A> {
+    tenant: TenantId,
+    principal: Principal,
+    action: PhantomData<fn() -> A>,
+}
+
+impl<A: Action> Permit<A> {
+    /// For work of the node itself. The reason is kept in the audit log.
+    pub fn internal(tenant: TenantId, reason: &'static str) -> Self {
+        Self { tenant, principal: Principal::System(reason), action: PhantomData }
+    }
+    /// The tenant the permit is for.
+    pub fn tenant(&self) -> TenantId {
+        self.tenant
+    }
+    /// Who asked.
+    pub fn principal(&self) -> &Principal {
+        &self.principal
+    }
+    pub(crate) fn into_principal(self) -> Principal {
+        self.principal
+    }
+}
+
+impl Permit<SignIn> {
+    /// Anyone may try to sign in.
+    pub fn anonymous(tenant: TenantId) -> Self {
+        Self { tenant, principal: Principal::Anonymous, action: PhantomData }
+    }
+}
+
+impl Permit<ReceiveWebhook> {
+    /// Anyone may deliver a webhook; the tenant verifies the signature before it believes a byte.
+    pub fn sender(tenant: TenantId) -> Self {
+        Self { tenant, principal: Principal::Sender, action: PhantomData }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use storage::id::Id;
+
+    fn grant(role: Role) -> Grant {
+        let principal = UserPrincipal {
+            user: UserId::new(1, [1; 10]),
+            session: SessionId::new(1, [2; 10]),
+            role,
+            authz: 1,
+        };
+        Grant::new(TenantId::new(1, [1; 10]), principal)
+    }
+
+    #[test]
+    fn another_tenant_is_hidden_even_from_an_owner() {
+        let denied = grant(Role::Owner).permit::<ReadForms>(TenantId::new(1, [2; 10]));
+        assert_eq!(denied.map(|_| ()), Err(Denied::Hidden));
+    }
+
+    #[test]
+    fn a_viewer_cannot_create_but_a_member_can() {
+        let tenant = TenantId::new(1, [1; 10]);
+        assert!(grant(Role::Viewer).permit::<CreateForms>(tenant).is_err());
+        assert!(grant(Role::Member).permit::<CreateForms>(tenant).is_ok());
+    }
+
+    #[test]
+    fn a_platform_administrator_has_no_capability_over_content() {
+        for capability in CAPABILITIES.iter().filter(|row| row.roles.contains(Role::PlatformAdmin))
+        {
+            let own = ["me:read", "sessions:write"].contains(&capability.name);
+            assert!(own || capability.name.starts_with("platform-"), "{}", capability.name);
+        }
+    }
+
+    #[test]
+    fn capability_names_are_unique() {
+        let names: std::collections::BTreeSet<_> =
+            CAPABILITIES.iter().map(|row| row.name).collect();
+        assert_eq!(names.len(), CAPABILITIES.len());
+    }
+}

@@ -1,0 +1,60 @@
+//! What an awake tenant keeps in memory beside its shard. All of it can be dropped at any time.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use storage::id::{FormId, SessionId, UserId};
+
+use crate::limits;
+
+/// What the tenant last saw of a session: whether its user's rights are what the token says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The user's authorisation version.
+    pub authz: u32,
+    /// When the session ends, Unix milliseconds.
+    pub expires_ms: u64,
+}
+
+/// A compiled form schema, for one version of one form.
+pub struct CompiledSchema {
+    /// The form's schema revision it was compiled from.
+    pub version: u64,
+    /// What it may cost to apply to one value of a submission, in subschemas.
+    pub cost: u64,
+    /// The validator.
+    pub validator: jsonschema::Validator,
+}
+
+/// The caches.
+#[derive(Default)]
+pub struct Caches {
+    /// Sessions that were checked and have not changed since.
+    pub standings: HashMap<(UserId, SessionId), Standing>,
+    /// E-mail addresses for audit entries.
+    pub emails: HashMap<UserId, String>,
+    schemas: HashMap<FormId, Arc<CompiledSchema>>,
+}
+
+impl Caches {
+    /// Forgets what depends on a user's row or sessions.
+    pub fn forget_user(&mut self, user: UserId) {
+        self.standings.retain(|(id, _), _| *id != user);
+        self.emails.remove(&user);
+    }
+    /// The compiled schema of `form` at `version`, if kept.
+    pub fn schema(&self, form: FormId, version: u64) -> Option<Arc<CompiledSchema>> {
+        self.schemas.get(&form).filter(|schema| schema.version == version).cloned()
+    }
+    /// Keeps a compiled schema.
+    pub fn keep_schema(&mut self, form: FormId, schema: Arc<CompiledSchema>) {
+        if self.schemas.len() >= limits::SCHEMAS_CACHED_MAX {
+            self.schemas.clear();
+        }
+        self.schemas.insert(form, schema);
+    }
+    /// Bytes these caches take, roughly.
+    pub fn resident_bytes(&self) -> usize {
+        self.standings.len() * 64 + self.emails.len() * 96 + self.schemas.len() * 8 * 1024
+    }
+}

@@ -1,0 +1,160 @@
+//! How asking a tenant can fail.
+
+use crate::quota::Quota;
+
+/// One thing wrong with an input, and where.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct FieldError {
+    /// JSON pointer (RFC 6901) into the request body, or `query/NAME`.
+    pub pointer: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// A conflict with the current state: each with its own text for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    /// The tenant's short name is taken.
+    SlugTaken,
+    /// Somebody in this tenant has that e-mail address.
+    EmailTaken,
+    /// A team of that name exists.
+    TeamNameTaken,
+    /// The last owner cannot go or step down.
+    LastOwner,
+    /// The last OWNER grant of a restricted form cannot go.
+    LastFormOwner,
+    /// The form is archived.
+    FormArchived,
+    /// The submission was already approved or rejected.
+    AlreadyDecided,
+    /// The submission is a draft; submit it first.
+    StillDraft,
+    /// The integration takes no more secrets at once.
+    TooManySecrets,
+    /// The integration is switched off.
+    IntegrationDisabled,
+}
+
+/// How asking a tenant can fail. The edge gives each its answer in one total `match`.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantError {
+    /// No such thing here. Also the answer for what belongs to others.
+    #[error("not found")]
+    NotFound,
+    /// The session ended, the account is gone, or its rights changed since the token was made.
+    #[error("the credential is no longer valid")]
+    StaleCredential,
+    /// Wrong e-mail, password or token; deliberately vague.
+    #[error("the credentials are wrong")]
+    BadCredentials,
+    /// The webhook's signature does not match any active secret, or is too old.
+    #[error("the signature is wrong")]
+    BadSignature,
+    /// Right missing.
+    #[error("not allowed: {action}")]
+    Forbidden {
+        /// The capability or rule that says no.
+        action: &'static str,
+    },
+    /// Nobody decides on their own submission.
+    #[error("one's own submission")]
+    FourEyes,
+    /// A restricted form may be read by an owner without a grant only with a stated reason.
+    #[error("a reason is needed to break the glass")]
+    ReasonNeeded,
+    /// The plan's quota is used up.
+    #[error("the quota {quota} of {limit} is used up")]
+    QuotaExceeded {
+        /// Which quota.
+        quota: Quota,
+        /// The plan's limit.
+        limit: u64,
+    },
+    /// The trial ended; reads go on.
+    #[error("the trial ended")]
+    TrialEnded,
+    /// The state does not allow it.
+    #[error("conflict: {0:?}")]
+    Conflict(Conflict),
+    /// `If-Match` names another version.
+    #[error("the version is not the current one")]
+    VersionMismatch,
+    /// The input is wrong.
+    #[error("invalid input")]
+    Invalid(Vec<FieldError>),
+    /// The idempotency key was used for another request.
+    #[error("the idempotency key was used for another request")]
+    IdempotencyKeyReused,
+    /// More requests under way than the tenant takes.
+    #[error("busy")]
+    Busy,
+    /// The tenant is waking up.
+    #[error("waking")]
+    Waking,
+    /// The tenant is going to sleep or restarting; try again.
+    #[error("restarting")]
+    Restarting,
+    /// The tenant's own fault stops it for a while: too many panics, or damaged data.
+    #[error("faulted")]
+    Faulted,
+    /// Suspended by the platform.
+    #[error("suspended")]
+    Suspended,
+    /// Sealed: its key was pulled or destroyed.
+    #[error("sealed")]
+    Sealed,
+    /// This request made the tenant panic. Nothing of it was kept.
+    #[error("panicked")]
+    Panicked,
+    /// No answer in time, or the append's outcome is unknown.
+    #[error("the outcome is unknown")]
+    TimedOut,
+    /// The log takes no more writes.
+    #[error("the log takes no more writes")]
+    LogStopped,
+    /// No space is left on the disk. Nothing was changed.
+    #[error("no space is left")]
+    DiskFull,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] storage::store::StoreError),
+    /// A stored row does not decode.
+    #[error(transparent)]
+    Value(#[from] storage::value::ValueError),
+}
+
+impl TenantError {
+    /// One wrong field.
+    pub fn invalid(pointer: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError { pointer: pointer.into(), message: message.into() }])
+    }
+
+    /// Whether being told this, when asking for something privileged, belongs in the audit log.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::Forbidden { .. }
+                | Self::FourEyes
+                | Self::ReasonNeeded
+                | Self::QuotaExceeded { .. }
+                | Self::TrialEnded
+                | Self::Conflict(_)
+                | Self::VersionMismatch
+        )
+    }
+
+    /// The short name of the refusal for the audit log.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Forbidden { .. } => "forbidden",
+            Self::FourEyes => "four-eyes",
+            Self::ReasonNeeded => "reason-needed",
+            Self::QuotaExceeded { .. } => "quota-exceeded",
+            Self::TrialEnded => "trial-ended",
+            Self::Conflict(_) => "conflict",
+            Self::VersionMismatch => "version-mismatch",
+            _ => "failed",
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What signed-in people do to their own sessions and password. Nothing here can name anybody else's:
+//! every key is made from the person who asks.
+
+use serde::Serialize;
+use serde_bytes::ByteBuf;
+use storage::id::{SessionId, UserId};
+use storage::keys::Key;
+
+use crate::audit::entry::{Draft, Named};
+use crate::call::Page;
+use crate::env::rfc3339;
+use crate::permit::{self, Role};
+use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
+use crate::tenant::error::TenantError;
+use crate::tenant::members::{end_sessions, sessions_of};
+use crate::tenant::people::{SessionRow, UserRow};
+use crate::tenant::profile::TenantView;
+use crate::tenant::sessions::{Opened, opened, touch};
+
+/// Reads what one's own password is compared with.
+#[derive(Debug)]
+pub struct ReadOwnCredential;
+
+impl Query for ReadOwnCredential {
+    type Action = permit::WriteOwnSessions;
+    type Reply = (String, Option<String>);
+
+    /// The address and the password's PHC string.
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError> {
+        let row: UserRow = cx.need(&Key::User { id: cx.person()?.user })?;
+        Ok((row.email, row.password))
+    }
+}
+
+/// Signs out: ends the session that asks.
+#[derive(Debug)]
+pub struct EndSession;
+
+impl Command for EndSession {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+    const NAME: &'static str = "sign_out";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("session", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let person = cx.person()?;
+        cx.audit(Draft::success(Self::NAME, Named::new("session", person.session)));
+        cx.delete(&Key::Session { user: person.user, id: person.session })
+    }
+}
+
+/// Ends one of one's own sessions.
+#[derive(Debug)]
+pub struct RevokeSession {
+    /// Which.
+    pub session: SessionId,
+}
+
+impl Command for RevokeSession {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+    const NAME: &'static str = "session.revoke";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("session", self.session)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        // The key names the asker, so another person's session is simply not there.
+        let key = Key::Session { user: cx.person()?.user, id: self.session };
+        cx.need::<SessionRow>(&key)?;
+        cx.audit(Draft::success(Self::NAME, Named::new("session", self.session)));
+        cx.delete(&key)
+    }
+}
+
+/// Ends all of one's own sessions but the one that asks.
+#[derive(Debug)]
+pub struct RevokeOtherSessions;
+
+impl Command for RevokeOtherSessions {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+    const NAME: &'static str = "session.revoke";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let person = cx.person()?;
+        let ended = end_sessions(cx, person.user, Some(person.session))?;
+        let draft = Draft::success(Self::NAME, Named::new("user", person.user));
+        cx.audit(draft.with("sessions", ended));
+        Ok(())
+    }
+}
+
+/// Changes one's own password: the other sessions end, and so do all access tokens made before.
+pub struct ChangePassword {
+    /// The hash the current password was right for.
+    pub current_phc: String,
+    /// The new password's hash.
+    pub new_phc: String,
+}
+
+impl Command for ChangePassword {
+    type Action = permit::WriteOwnSessions;
+    type Reply = Opened;
+    const NAME: &'static str = "password.change";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Opened, TenantError> {
+        let person = cx.person()?;
+        let key = Key::User { id: person.user };
+        let mut user: UserRow = cx.row(&key)?.ok_or(TenantError::StaleCredential)?;
+        if user.password.as_ref() != Some(&self.current_phc) {
+            return Err(TenantError::BadCredentials);
+        }
+        let session_key = Key::Session { user: person.user, id: person.session };
+        let mut session: SessionRow = cx.row(&session_key)?.ok_or(TenantError::StaleCredential)?;
+        user.password = Some(self.new_phc);
+        user.authz += 1;
+        user.version += 1;
+        user.updated_ms = cx.now_ms();
+        // A refresh token from before the change must not outlive it.
+        session.generation += 1;
+        touch(cx, &mut session);
+        let ended = end_sessions(cx, person.user, Some(person.session))?;
+        cx.put(&key, &user)?;
+        cx.put(&session_key, &session)?;
+        cx.audit(Draft::success(Self::NAME, user.named()).with("sessions_ended", ended));
+        opened(cx, &user, &session)
+    }
+}
+
+/// Notes that a signed-in person gave a wrong current password.
+#[derive(Debug)]
+pub struct RecordPasswordFailure;
+
+impl Command for RecordPasswordFailure {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+    const NAME: &'static str = "password.change";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let target = cx.actor();
+        cx.audit(Draft::failed(Self::NAME, target).with("reason", "wrong-password"));
+        Ok(())
+    }
+}
+
+/// A session, as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct SessionView {
+    /// Which session.
+    #[schemars(with = "String")]
+    pub id: SessionId,
+    /// Whether it is the one that asks.
+    pub current: bool,
+    /// When it began, RFC 3339 UTC.
+    pub created_at: String,
+    /// When it was last refreshed, RFC 3339 UTC.
+    pub last_used_at: String,
+    /// When it ends unless refreshed, RFC 3339 UTC.
+    pub expires_at: String,
+    /// The address it was last used from.
+    pub ip: Option<String>,
+    /// The program it was last used with.
+    pub user_agent: Option<String>,
+}
+
+/// Lists one's own sessions, oldest first; all on one page.
+#[derive(Debug)]
+pub struct ListSessions;
+
+impl Query for ListSessions {
+    type Action = permit::ReadOwnProfile;
+    type Reply = Page;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Page, TenantError> {
+        let person = cx.person()?;
+        let now = cx.now_ms();
+        let items = sessions_of(cx, person.user)?
+            .into_iter()
+            .filter(|session| session.expires_ms > now)
+            .map(|session| SessionView {
+                id: session.id,
+                current: session.id == person.session,
+                created_at: rfc3339(session.created_ms),
+                last_used_at: rfc3339(session.seen_ms),
+                expires_at: rfc3339(session.expires_ms),
+                ip: session.ip,
+                user_agent: session.user_agent,
+            })
+            .map(|view| serde_json::to_vec(&view).expect("a view holds only texts and flags"))
+            .map(ByteBuf::from)
+            .collect();
+        Ok(Page { items, next: None })
+    }
+}
+
+/// Oneself, as this session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, schemars::JsonSchema)]
+pub struct MeView {
+    /// Who.
+    #[schemars(with = "String")]
+    pub id: UserId,
+    /// The address one signs in with.
+    pub email: String,
+    /// As what.
+    pub role: Role,
+    /// When the account was made, RFC 3339 UTC.
+    pub created_at: String,
+    /// The session that asks.
+    #[schemars(with = "String")]
+    pub session: SessionId,
+    /// The tenant.
+    pub tenant: TenantView,
+}
+
+/// Reads who one is.
+#[derive(Debug)]
+pub struct ReadMe;
+
+impl Query for ReadMe {
+    type Action = permit::ReadOwnProfile;
+    type Reply = MeView;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<MeView, TenantError> {
+        let person = cx.person()?;
+        let row: UserRow = cx.need(&Key::User { id: person.user })?;
+        Ok(MeView {
+            id: row.id,
+            email: row.email,
+            role: row.role,
+            created_at: rfc3339(row.created_ms),
+            session: person.session,
+            tenant: TenantView::of(cx)?,
+        })
+    }
+}

@@ -1,0 +1,71 @@
+//! The compartment's own row: what must be known before any command runs.
+//!
+//! It is written with every record, so counters, the head of the audit chain and the data they
+//! speak of can never disagree.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use storage::record::Hash;
+
+use crate::quota::{Quota, Used};
+
+/// Who the tenant is. Changes rarely, so it is shared between copies of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// The short name in URLs and at sign-in.
+    pub slug: String,
+    /// The name people see.
+    pub name: String,
+    /// The plan's name in the plan table.
+    pub plan: String,
+    /// Where the tenant's data is.
+    pub region: String,
+    /// When the tenant was made, Unix milliseconds.
+    pub created_ms: u64,
+    /// When the trial ends, Unix milliseconds.
+    pub trial_ends_ms: Option<u64>,
+    /// Counts changes of this profile; becomes the `ETag` of `/v1/tenant`.
+    pub version: u64,
+}
+
+/// The end of the audit chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditHead {
+    /// Sequence number of the last entry; 0 if there is none.
+    pub seq: u64,
+    /// Its hash; zeros if there is none.
+    #[serde(with = "serde_bytes")]
+    pub hash: Hash,
+}
+
+/// The state row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantState {
+    /// Absent until the tenant's first record.
+    pub profile: Option<Arc<Profile>>,
+    /// What is used of each quota.
+    pub used: Used,
+    /// The end of the audit chain.
+    pub audit: AuditHead,
+    /// Owners that can sign in: the last one cannot go.
+    pub owners: u32,
+}
+
+impl Default for TenantState {
+    fn default() -> Self {
+        Self {
+            profile: None,
+            used: Used::default(),
+            audit: AuditHead { seq: 0, hash: storage::record::GENESIS },
+            owners: 0,
+        }
+    }
+}
+
+impl TenantState {
+    /// How much of `quota` is used.
+    pub fn used(&self, quota: Quota) -> u64 {
+        self.used.of(quota)
+    }
+}

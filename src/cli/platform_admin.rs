@@ -1,0 +1,36 @@
+//! `bulkhead platform-admin`: the people who run the platform.
+
+use clap::Subcommand;
+
+use crate::cli::CliError;
+use crate::cli::password::PasswordSource;
+use crate::cli::tenant::{Common, show_generated};
+use crate::cli::user;
+use crate::control::{ControlCommand, Person};
+
+/// What to do with platform administrators.
+#[derive(Debug, Subcommand)]
+pub enum PlatformAdmin {
+    /// Add one, who signs in with the tenant `platform`.
+    Create {
+        /// Their e-mail address.
+        #[arg(long)]
+        email: String,
+        #[command(flatten)]
+        password: PasswordSource,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+impl PlatformAdmin {
+    /// Does it.
+    pub fn run(self) -> Result<(), CliError> {
+        let Self::Create { email, password: source, common } = self;
+        let password = source.get()?;
+        let person = Person { email, password: password.text.clone() };
+        let reply = common.place.control(ControlCommand::CreatePlatformAdmin { person })?;
+        user::print(&reply, &common)?;
+        show_generated(&password)
+    }
+}

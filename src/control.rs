@@ -1,0 +1,373 @@
+//! What an operator's command line can make a node do. One function does it, whether the node runs
+//! (the command arrives at the operators' listener) or not (the command line opens the store).
+//!
+//! Refuses: to show or change any tenant's content; that needs a person of that tenant.
+
+use actors::audit::entry::{Draft, Named};
+use actors::audit::verify::NodeReport;
+use actors::call::Origin;
+use actors::env::rfc3339;
+use actors::permit::{Permit, Role, WriteTenants};
+use actors::supervisor::{NewTenant, PLATFORM_SLUG, TenantSummary, Tenants};
+use actors::tenant::directory::{NewOwner, Standing};
+use actors::tenant::error::{Conflict, TenantError};
+use actors::tenant::members::AddMember;
+use actors::tenant::platform::{PlatformAnswer, RecordPlatformAction};
+use actors::tenant::profile;
+use serde::{Deserialize, Serialize};
+use storage::id::TenantId;
+
+use crate::http::app::App;
+use crate::http::passwords::{self, Secret};
+use crate::http::platform::known_tenants;
+
+pub mod client;
+pub mod local;
+#[cfg(test)]
+mod tests;
+
+/// Why the audit log says the node itself did something.
+const REASON: &str = "operator command line";
+
+/// A command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ControlCommand {
+    /// Makes a tenant, with an owner if one is named.
+    CreateTenant {
+        /// Its short name.
+        slug: String,
+        /// The name people see.
+        name: String,
+        /// Its plan; the node's default if absent.
+        plan: Option<String>,
+        /// Its first owner.
+        owner: Option<Person>,
+    },
+    /// Lists all tenants.
+    ListTenants,
+    /// Shows one tenant.
+    ShowTenant {
+        /// Its id or short name.
+        tenant: String,
+    },
+    /// Stops serving a tenant.
+    SuspendTenant {
+        /// Its id or short name.
+        tenant: String,
+    },
+    /// Serves a suspended tenant again.
+    ResumeTenant {
+        /// Its id or short name.
+        tenant: String,
+    },
+    /// Adds a person to a tenant.
+    CreateUser {
+        /// The tenant's id or short name.
+        tenant: String,
+        /// Who.
+        person: Person,
+        /// As what.
+        role: Role,
+    },
+    /// Adds a platform administrator.
+    CreatePlatformAdmin {
+        /// Who.
+        person: Person,
+    },
+    /// Verifies audit chains in the store.
+    VerifyAudit {
+        /// One tenant's id or short name; all when absent.
+        tenant: Option<String>,
+    },
+}
+
+/// Someone who shall be able to sign in.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Person {
+    /// Their e-mail address.
+    pub email: String,
+    /// Their password, in clear; hashed before it reaches any actor.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Person {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Person").finish_non_exhaustive()
+    }
+}
+
+/// A tenant, as operators see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantLine {
+    /// Its id.
+    pub id: TenantId,
+    /// Its short name.
+    pub slug: String,
+    /// The name people see.
+    pub name: String,
+    /// Its plan.
+    pub plan: String,
+    /// Where its data is.
+    pub region: String,
+    /// `active` or `suspended`.
+    pub status: Standing,
+    /// RFC 3339 UTC.
+    pub created_at: String,
+}
+
+impl From<&TenantSummary> for TenantLine {
+    fn from(summary: &TenantSummary) -> Self {
+        Self {
+            id: summary.id,
+            slug: summary.slug.to_string(),
+            name: summary.name.to_string(),
+            plan: summary.plan.to_string(),
+            region: summary.region.to_string(),
+            status: summary.standing,
+            created_at: rfc3339(summary.created_ms),
+        }
+    }
+}
+
+/// What came of a command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "reply", content = "value", rename_all = "kebab-case")]
+pub enum ControlReply {
+    /// One tenant.
+    Tenant(TenantLine),
+    /// All tenants.
+    Tenants(Vec<TenantLine>),
+    /// A person, as the members list shows them.
+    User(serde_json::Value),
+    /// Reports on audit chains.
+    Audit {
+        /// Whether every chain verifies.
+        ok: bool,
+        /// The whole report, tenant by tenant, and the anchor log's.
+        report: serde_json::Value,
+    },
+}
+
+impl ControlReply {
+    fn audit(report: &NodeReport) -> Self {
+        let value = serde_json::to_value(report).expect("a report holds only texts and numbers");
+        Self::Audit { ok: report.ok, report: value }
+    }
+}
+
+/// Why a command was not done. Crosses the operators' listener as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(tag = "error", rename_all = "kebab-case")]
+pub enum ControlError {
+    /// No such tenant.
+    #[error("there is no tenant {tenant:?}")]
+    NoTenant {
+        /// What was asked for.
+        tenant: String,
+    },
+    /// The input is wrong.
+    #[error("{message}")]
+    Invalid {
+        /// What is wrong.
+        message: String,
+    },
+    /// The state does not allow it, or the node failed.
+    #[error("{message}")]
+    Refused {
+        /// Why.
+        message: String,
+    },
+}
+
+impl ControlError {
+    /// Whether the caller could have known better: exit code 2 instead of 1.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Invalid { .. })
+    }
+    fn invalid(message: impl Into<String>) -> Self {
+        Self::Invalid { message: message.into() }
+    }
+}
+
+impl From<TenantError> for ControlError {
+    fn from(error: TenantError) -> Self {
+        let refused = |message: &str| Self::Refused { message: message.to_owned() };
+        match error {
+            TenantError::Invalid(errors) => {
+                let lines: Vec<_> = errors
+                    .iter()
+                    .map(|error| {
+                        format!("{} {}", error.pointer.trim_start_matches('/'), error.message)
+                    })
+                    .collect();
+                Self::invalid(lines.join("; "))
+            }
+            TenantError::Conflict(Conflict::SlugTaken) => refused("that short name is taken"),
+            TenantError::Conflict(Conflict::EmailTaken) => {
+                refused("somebody in this tenant has that e-mail address")
+            }
+            TenantError::QuotaExceeded { quota, limit } => {
+                Self::Refused { message: format!("the plan's quota {quota} of {limit} is used up") }
+            }
+            TenantError::Faulted => {
+                refused("the tenant is faulted; /actors on the operators' listener says why")
+            }
+            TenantError::Suspended => refused("the tenant is suspended"),
+            error => Self::Refused { message: error_chain(&error) },
+        }
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        // Transparent errors repeat their source's text.
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Does it.
+pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply, ControlError> {
+    let tenants = &app.tenants;
+    match command {
+        ControlCommand::CreateTenant { slug, name, plan, owner } => {
+            create_tenant(app, slug, name, plan, owner).await
+        }
+        ControlCommand::ListTenants => {
+            let all = tenants.list();
+            Ok(ControlReply::Tenants(all.iter().map(|one| TenantLine::from(&**one)).collect()))
+        }
+        ControlCommand::ShowTenant { tenant } => show(tenants, find(tenants, &tenant)?),
+        ControlCommand::SuspendTenant { tenant } => {
+            let id = find(tenants, &tenant)?;
+            tenants.suspend(id).await?;
+            record(tenants, "tenant.suspend", id).await?;
+            show(tenants, id)
+        }
+        ControlCommand::ResumeTenant { tenant } => {
+            let id = find(tenants, &tenant)?;
+            tenants.resume(id).await?;
+            record(tenants, "tenant.resume", id).await?;
+            show(tenants, id)
+        }
+        ControlCommand::CreateUser { tenant, person, role } => {
+            let id = find(tenants, &tenant)?;
+            create_user(app, id, person, role).await
+        }
+        ControlCommand::CreatePlatformAdmin { person } => {
+            create_user(app, TenantId::PLATFORM, person, Role::PlatformAdmin).await
+        }
+        ControlCommand::VerifyAudit { tenant } => verify(app, tenant).await,
+    }
+}
+
+/// A tenant by id or short name.
+fn find(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
+    text.parse()
+        .ok()
+        .filter(|&id: &TenantId| tenants.summary(id).is_some())
+        .or_else(|| tenants.by_slug(text))
+        .filter(|&id| id != TenantId::PLATFORM)
+        .ok_or_else(|| ControlError::NoTenant { tenant: text.to_owned() })
+}
+
+fn show(tenants: &Tenants, id: TenantId) -> Result<ControlReply, ControlError> {
+    tenants
+        .summary(id)
+        .map(|summary| ControlReply::Tenant(TenantLine::from(&*summary)))
+        .ok_or_else(|| ControlError::NoTenant { tenant: id.to_string() })
+}
+
+async fn create_tenant(
+    app: &App,
+    slug: String,
+    name: String,
+    plan: Option<String>,
+    owner: Option<Person>,
+) -> Result<ControlReply, ControlError> {
+    let checks = [profile::check_slug("/slug", &slug), profile::check_name("/name", &name)];
+    let errors: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
+    if !errors.is_empty() {
+        return Err(TenantError::Invalid(errors).into());
+    }
+    let owner = match owner {
+        Some(Person { email, password }) => {
+            let password_phc = hash(app, &email, password).await?;
+            Some(NewOwner { email, password_phc })
+        }
+        None => None,
+    };
+    let new = NewTenant { slug, name, plan, owner, origin: Origin::default() };
+    let id = app.tenants.create(new).await?;
+    show(&app.tenants, id)
+}
+
+async fn create_user(
+    app: &App,
+    tenant: TenantId,
+    person: Person,
+    role: Role,
+) -> Result<ControlReply, ControlError> {
+    let password_phc = Some(hash(app, &person.email, person.password).await?);
+    let handle = app.tenants.find(tenant).await?;
+    let command = AddMember { email: person.email, role, password_phc };
+    let permit = Permit::internal(tenant, REASON);
+    let answered = handle.command(permit, Origin::default(), None, command).await?;
+    let user = serde_json::from_slice(&answered.reply.1.json)
+        .map_err(|error| ControlError::Refused { message: error.to_string() })?;
+    Ok(ControlReply::User(user))
+}
+
+async fn hash(app: &App, email: &str, password: String) -> Result<String, ControlError> {
+    let password = Secret::new(password);
+    passwords::check_new("/password", &password, email)
+        .map_err(|error| ControlError::invalid(format!("password {}", error.message)))?;
+    app.passwords
+        .hash(&password)
+        .await
+        .map_err(|error| ControlError::Refused { message: error_chain(&error) })
+}
+
+/// Writes what was done to a tenant to the platform's own chain.
+async fn record(
+    tenants: &Tenants,
+    action: &'static str,
+    tenant: TenantId,
+) -> Result<(), ControlError> {
+    let draft = Draft::success(action, Named::new("tenant", tenant));
+    let command = RecordPlatformAction::<WriteTenants>::new(draft, PlatformAnswer::default());
+    let platform = tenants.find(TenantId::PLATFORM).await?;
+    let permit = Permit::internal(TenantId::PLATFORM, REASON);
+    platform.command(permit, Origin::default(), None, command).await?;
+    Ok(())
+}
+
+/// Verifies on the running node: what is durable, not what its actors believe.
+async fn verify(app: &App, tenant: Option<String>) -> Result<ControlReply, ControlError> {
+    let tenants = match tenant {
+        Some(text) => [find_any(&app.tenants, &text)?].into(),
+        None => known_tenants(app),
+    };
+    let verified = app.anchor.verify(tenants).await;
+    let report =
+        verified.map_err(|error| ControlError::Refused { message: error_chain(&error) })?;
+    Ok(ControlReply::audit(&report))
+}
+
+/// A tenant, the platform's own compartment included.
+fn find_any(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
+    if text == PLATFORM_SLUG || text.parse() == Ok(TenantId::PLATFORM) {
+        return Ok(TenantId::PLATFORM);
+    }
+    find(tenants, text)
+}

@@ -1,0 +1,105 @@
+//! The command line's way to a data directory: asks the running node, and opens the store itself
+//! when none runs. Never does both: the store's lock sees to that.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::control::{ControlCommand, ControlError, ControlReply, local};
+use crate::runtime::StartError;
+use crate::runtime::presence::{self, Presence};
+
+/// How long a command may take on the node. Verifying a large store takes its time.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a running node may take to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Largest answer, in bytes.
+const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Why a command did not reach a node.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The node did it not.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The store could not be opened.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The data directory says a node runs, but its token cannot be read.
+    #[error("the operator token {} cannot be read", path.display())]
+    Token {
+        /// The token file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The running node did not answer as it should.
+    #[error("the node at {url} did not answer as it should: {reason}")]
+    Node {
+        /// Its operators' listener.
+        url: String,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Does `command` on the node of `config`'s data directory.
+pub fn run(config: Config, command: ControlCommand) -> Result<ControlReply, ClientError> {
+    let dir = config.data.dir.clone();
+    match presence::read(&dir).filter(Presence::is_alive) {
+        Some(presence) => match ask(&dir, &presence, &command)? {
+            Some(reply) => Ok(reply),
+            // Its listener is gone: it is about to end. Its lock says whether it has.
+            None => Ok(local::run(config, command)?),
+        },
+        None => Ok(local::run(config, command)?),
+    }
+}
+
+/// Asks a running node; nothing if nobody listens there.
+fn ask(
+    dir: &Path,
+    presence: &Presence,
+    command: &ControlCommand,
+) -> Result<Option<ControlReply>, ClientError> {
+    let path = presence::token_path(dir);
+    let token =
+        std::fs::read_to_string(&path).map_err(|source| ClientError::Token { path, source })?;
+    let url = format!("{}/control", presence.ops);
+    let failed = |reason: String| ClientError::Node { url: presence.ops.clone(), reason };
+    let body = serde_json::to_vec(command).map_err(|error| failed(error.to_string()))?;
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .proxy(None)
+        .timeout_connect(Some(CONNECT_TIMEOUT))
+        .timeout_global(Some(ANSWER_TIMEOUT))
+        .build()
+        .into();
+    let sent = agent
+        .post(&url)
+        .header("authorization", format!("Bearer {}", token.trim()))
+        .header("content-type", "application/json")
+        .send(&body[..]);
+    let mut response = match sent {
+        Ok(response) => response,
+        Err(ureq::Error::ConnectionFailed) => return Ok(None),
+        Err(ureq::Error::Io(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+            return Ok(None);
+        }
+        Err(error) => return Err(failed(error.to_string())),
+    };
+    let status = response.status();
+    let answer = response
+        .body_mut()
+        .with_config()
+        .limit(ANSWER_BYTES_MAX)
+        .read_to_vec()
+        .map_err(|error| failed(error.to_string()))?;
+    if status != 200 {
+        return Err(failed(format!("status {status}")));
+    }
+    let outcome: Result<ControlReply, ControlError> =
+        serde_json::from_slice(&answer).map_err(|error| failed(error.to_string()))?;
+    Ok(Some(outcome?))
+}

@@ -1,0 +1,385 @@
+//! Who may: from a bearer token to a permit.
+//!
+//! [`admit`] runs for every matched request before its handler and its extractors, by what the row in
+//! the table says; [`Allowed`] turns its outcome into the permit that a tenant asks for. Warm, that is
+//! a look into the verified-token cache, one rate check and a bit test: no actor is asked.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::http::header::{self, HeaderMap};
+use actix_web::{FromRequest, HttpRequest, web};
+use actors::audit::entry::Named;
+use actors::call::{Answered, Origin};
+use actors::permit::{Action, Capability, Grant, Permit, UserPrincipal};
+use actors::rate::{Class, Decision, Scope};
+use actors::tenant::cx::{Command, Query};
+use futures_util::future::{Ready, ready};
+use serde_json::Value;
+use storage::id::{Id as _, TenantId};
+
+use crate::http::app::App;
+use crate::http::problem::{Kind, Problem};
+use crate::http::request::{RequestContext, context, idempotency};
+use crate::http::routes::Access;
+use crate::http::tokens::TokenError;
+use crate::limits::{QUERY_BYTES_MAX, TOKEN_BYTES_MAX};
+
+/// Why a request does not reach its handler.
+pub(crate) enum Refusal {
+    /// It is answered at once.
+    Now(Problem),
+    /// It is answered after the tenant has written the refusal down.
+    OnRecord { grant: Grant, capability: &'static Capability },
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Now(problem)
+    }
+}
+
+/// Whether a request may go on to its handler.
+pub(crate) fn admit(
+    app: &App,
+    request: &ServiceRequest,
+    context: &RequestContext,
+) -> Result<(), Refusal> {
+    match context.route.access {
+        Access::Public => charge_address(app, context, context.route.class)?,
+        Access::Hook => {
+            charge_address(app, context, context.route.class)?;
+            let params = context.params.of(request.path());
+            if host_slug(app, request.request()).is_some_and(|slug| slug != params[0]) {
+                return Err(Problem::not_found().into());
+            }
+        }
+        Access::Tenant(capability) => {
+            let grant = match authenticate(app, request.headers()) {
+                Ok(grant) => grant,
+                Err(problem) => {
+                    // Guessing tokens spends the guesser's budget, nobody else's.
+                    charge_address(app, context, Class::Api)?;
+                    return Err(problem.into());
+                }
+            };
+            check_host(app, request, &grant)?;
+            charge(app, context, context.route.class, &grant)?;
+            if !capability.roles.contains(grant.user().role) {
+                return Err(refuse(grant, capability));
+            }
+            // The cell is empty: a request is admitted once.
+            let _ = context.grant.set(grant);
+        }
+    }
+    check_query(request.query_string(), context.route.query)?;
+    Ok(())
+}
+
+fn refuse(grant: Grant, capability: &'static Capability) -> Refusal {
+    if capability.privileged {
+        return Refusal::OnRecord { grant, capability };
+    }
+    Refusal::Now(Problem::new(Kind::FORBIDDEN).with("action", capability.name))
+}
+
+/// Has the tenant write down that a privileged capability was refused, and says what to answer.
+pub(crate) async fn on_record(
+    app: &App,
+    request: &ServiceRequest,
+    context: &RequestContext,
+    grant: &Grant,
+    capability: &'static Capability,
+) -> Problem {
+    let origin = context.origin(request.headers());
+    let target = target(context, request.path());
+    let recorded = match app.tenants.find(grant.tenant()).await {
+        Ok(tenant) => tenant.record_refusal(grant, origin, capability, target).await,
+        Err(error) => Err(error),
+    };
+    match recorded {
+        Ok(()) => Problem::new(Kind::FORBIDDEN).with("action", capability.name),
+        // Not on record, so not answered as if it were: the token is stale, or the tenant is away.
+        Err(error) => error.into(),
+    }
+}
+
+/// What a refused request was about: the record in its path, or else the kind of resource.
+fn target(context: &RequestContext, path: &str) -> Named {
+    const KINDS: [(&str, &str); 8] = [
+        ("fm_", "form"),
+        ("sb_", "submission"),
+        ("us_", "user"),
+        ("tm_", "team"),
+        ("in_", "integration"),
+        ("tn_", "tenant"),
+        ("se_", "session"),
+        ("ev_", "event"),
+    ];
+    let texts = context.params.of(path);
+    let id = texts[..context.params.len()].last().filter(|text| text.len() <= 40);
+    let known = id.and_then(|id| {
+        KINDS.iter().find(|(prefix, _)| id.starts_with(prefix)).map(|kind| (kind.1, id))
+    });
+    match known {
+        Some((kind, id)) => Named::new(kind, id),
+        None => Named::new("route", context.route.id),
+    }
+}
+
+/// The grant of exactly one `Authorization: Bearer` header.
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<Grant, Problem> {
+    let missing = || Problem::new(Kind::UNAUTHENTICATED);
+    let mut values = headers.get_all(header::AUTHORIZATION);
+    let value = values.next().ok_or_else(missing)?;
+    if values.next().is_some() || value.len() > TOKEN_BYTES_MAX {
+        return Err(missing());
+    }
+    let text = value.to_str().map_err(|_| missing())?;
+    let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    app.tokens.verify(token, app.env.now_ms()).map_err(|error| match error {
+        TokenError::NoTenant => Problem::new(Kind::NO_TENANT),
+        TokenError::Invalid | TokenError::Expired => Problem::new(Kind::INVALID_TOKEN),
+    })
+}
+
+/// A host that names a tenant has to name the token's.
+fn check_host(app: &App, request: &ServiceRequest, grant: &Grant) -> Result<(), Problem> {
+    match host_slug(app, request.request()) {
+        Some(slug) if app.tenants.by_slug(&slug) != Some(grant.tenant()) => {
+            Err(Problem::not_found())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The tenant's short name that the host names: `acme` of `acme.example.com`, if
+/// `http.base_domain` is `example.com`.
+pub fn host_slug(app: &App, request: &HttpRequest) -> Option<String> {
+    let base = app.config.http.base_domain.as_deref()?;
+    let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
+    slug_of(named.or_else(|| request.uri().host())?, base)
+}
+
+fn slug_of(host: &str, base: &str) -> Option<String> {
+    let host = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+        .map_or(host, |(host, _)| host);
+    let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let slug = host.strip_suffix(&base.to_ascii_lowercase())?.strip_suffix('.')?;
+    Some(slug.to_owned())
+}
+
+/// Refuses query parameters that the row does not name.
+fn check_query(query: &str, known: &[&str]) -> Result<(), Problem> {
+    if query.is_empty() {
+        return Ok(());
+    }
+    if query.len() > QUERY_BYTES_MAX {
+        return Err(Problem::new(Kind::URI_TOO_LONG).with("limit", QUERY_BYTES_MAX));
+    }
+    let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
+    for name in names {
+        if !known.contains(&name) {
+            let message = if known.is_empty() {
+                "is not a parameter of this route, which has none".to_owned()
+            } else {
+                format!("is not a parameter of this route; those are {}", known.join(", "))
+            };
+            return Err(Problem::invalid(format!("query/{name}"), message));
+        }
+    }
+    Ok(())
+}
+
+/// Takes a request from the budgets of its tenant and its token.
+fn charge(app: &App, context: &RequestContext, class: Class, grant: &Grant) -> Result<(), Problem> {
+    let tenant = app.limits.key(grant.tenant().as_bytes());
+    let token = app.limits.key(grant.user().session.as_bytes());
+    settle(context, app.limits.check(class, &[(Scope::Tenant, tenant), (Scope::Token, token)]))
+}
+
+/// Takes a request from the budget of the client's address, once.
+fn charge_address(app: &App, context: &RequestContext, class: Class) -> Result<(), Problem> {
+    context.charged.set(Some(class));
+    match context.ip {
+        Some(ip) => settle(context, app.limits.check(class, &[(Scope::Ip, address_key(app, ip))])),
+        None => Ok(()),
+    }
+}
+
+/// One budget per IPv4 address, and per /64 of IPv6: that is what one customer gets.
+fn address_key(app: &App, ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => app.limits.key(&ip.octets()),
+        IpAddr::V6(ip) => app.limits.key(&ip.octets()[..8]),
+    }
+}
+
+fn settle(context: &RequestContext, decision: Decision) -> Result<(), Problem> {
+    let outcome = if decision.allowed { Ok(()) } else { Err(rate_limited(&decision)) };
+    context.rate.borrow_mut().push(decision);
+    outcome
+}
+
+fn rate_limited(decision: &Decision) -> Problem {
+    let violated: Vec<Value> = decision.violated().map(Value::from).collect();
+    Problem::new(Kind::RATE_LIMITED)
+        .retry_after(decision.retry_after_s)
+        .with("violated-policies", violated)
+}
+
+/// Takes a request without a credential from the budgets of its address and, if one is named, of the
+/// account it is about. The address is charged at most once per request and class.
+///
+/// # Errors
+/// [`Kind::RATE_LIMITED`] when a budget is spent.
+pub fn limit_anonymous(
+    request: &HttpRequest,
+    app: &App,
+    class: Class,
+    account: Option<&str>,
+) -> Result<(), Problem> {
+    let Some(context) = context(request) else { return Err(Problem::not_found()) };
+    if context.charged.get() != Some(class) {
+        charge_address(app, &context, class)?;
+    }
+    match account {
+        Some(account) => {
+            let key = app.limits.key(account.as_bytes());
+            settle(&context, app.limits.check(class, &[(Scope::Account, key)]))
+        }
+        None => Ok(()),
+    }
+}
+
+/// A handler asks for another capability than its row in the table states.
+#[derive(Debug, thiserror::Error)]
+#[error("the route is not wired for the capability {action}")]
+struct Miswired {
+    action: &'static str,
+}
+
+/// Proof that the caller may do `A` in their own tenant, and the way to do it.
+pub struct Allowed<A: Action> {
+    permit: Permit<A>,
+    app: web::Data<App>,
+    request: HttpRequest,
+    context: Rc<RequestContext>,
+}
+
+impl<A: Action> FromRequest for Allowed<A> {
+    type Error = Problem;
+    type Future = Ready<Result<Self, Problem>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Self::take(request))
+    }
+}
+
+impl<A: Action> Allowed<A> {
+    fn take(request: &HttpRequest) -> Result<Self, Problem> {
+        let miswired = || Problem::internal(Miswired { action: A::NAME });
+        let context = context(request).ok_or_else(miswired)?;
+        let app = request.app_data::<web::Data<App>>().cloned().ok_or_else(miswired)?;
+        // The row was checked before; asking for anything else would go round the table.
+        if !matches!(context.route.access, Access::Tenant(row) if row.name == A::NAME) {
+            return Err(miswired());
+        }
+        let grant = context.grant.get().ok_or_else(miswired)?;
+        let permit = grant.permit(grant.tenant()).map_err(Problem::internal)?;
+        Ok(Self { permit, app, request: request.clone(), context })
+    }
+
+    /// The tenant of the token: the only one this request can reach.
+    pub fn tenant(&self) -> TenantId {
+        self.permit.tenant()
+    }
+
+    /// Who asks.
+    pub fn user(&self) -> &UserPrincipal {
+        // Set before the handler ran: `take` has read it.
+        self.context.grant.get().expect("an allowed request has a grant").user()
+    }
+
+    /// Where the request came from, for the audit log.
+    pub fn origin(&self) -> Origin {
+        self.context.origin(self.request.headers())
+    }
+
+    /// The permit itself, for the few handlers that ask more than one question.
+    pub fn into_permit(self) -> Permit<A> {
+        self.permit
+    }
+
+    /// Has the tenant do something, once per `Idempotency-Key`.
+    ///
+    /// # Errors
+    /// Whatever the tenant answers, and [`Kind::BAD_IDEMPOTENCY_KEY`].
+    pub async fn command<C>(self, command: C) -> Result<Answered<C::Reply>, Problem>
+    where
+        C: Command<Action = A>,
+    {
+        let key = if self.context.route.idempotent {
+            idempotency(&self.request, &self.user().user.to_string())?
+        } else {
+            None
+        };
+        let origin = self.origin();
+        let tenant = self.app.tenants.find(self.permit.tenant()).await?;
+        Ok(tenant.command(self.permit, origin, key, command).await?)
+    }
+
+    /// Asks the tenant something.
+    ///
+    /// # Errors
+    /// Whatever the tenant answers.
+    pub async fn query<Q>(self, query: Q) -> Result<Q::Reply, Problem>
+    where
+        Q: Query<Action = A>,
+    {
+        let tenant = self.app.tenants.find(self.permit.tenant()).await?;
+        Ok(tenant.query(self.permit, query).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_host_under_the_base_domain_names_a_tenant() {
+        let slug = |host| slug_of(host, "Example.com");
+        assert_eq!(slug("acme.example.com").as_deref(), Some("acme"));
+        assert_eq!(slug("ACME.example.com:8443").as_deref(), Some("acme"));
+        assert_eq!(slug("acme.example.com.").as_deref(), Some("acme"));
+        assert_eq!(slug("a.b.example.com").as_deref(), Some("a.b"));
+        for other in [
+            "example.com",
+            "notexample.com",
+            "example.com.evil.org",
+            "127.0.0.1:80",
+            "[::1]:80",
+            "",
+        ] {
+            assert_eq!(slug(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_the_row_does_not_name_is_refused() {
+        assert!(check_query("limit=1&cursor=x", &["limit", "cursor"]).is_ok());
+        assert!(check_query("", &[]).is_ok());
+        for query in ["tenant=tn_1", "limit=1&x", "%6cimit=1", "limit=1&", "LIMIT=1"] {
+            let problem = check_query(query, &["limit"]).expect_err(query);
+            assert_eq!(problem.kind(), Kind::INVALID, "{query}");
+        }
+        let long = format!("limit={}", "1".repeat(QUERY_BYTES_MAX));
+        assert_eq!(check_query(&long, &["limit"]).expect_err("long").kind(), Kind::URI_TOO_LONG);
+    }
+}

@@ -1,0 +1,138 @@
+//! The people of a tenant. Whether a role may be given, and to whom, is the tenant's to decide.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::call::Answered;
+use actors::permit::{Action as _, ReadMembers, RemoveMembers, Role, WriteMembers};
+use actors::tenant::members::{AddMember, ChangeRole, ListMembers, ReadMember, RemoveMember};
+use actors::tenant::people::MemberView;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use storage::id::UserId;
+
+use crate::http::allowed::Allowed;
+use crate::http::answer;
+use crate::http::app::App;
+use crate::http::extract::{At, IfMatch, Json, Paged};
+use crate::http::passwords::{Secret, check_new};
+use crate::http::problem::{Kind, Problem};
+use crate::http::routes::{Access, Route, Verb};
+
+/// The routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route::new(Verb::Get, "/v1/members", "members.list", Access::Tenant(ReadMembers::ROW), || {
+        web::get().to(list)
+    })
+    .summary("List people")
+    .query(&["limit", "cursor"])
+    .answers_page::<MemberView>(),
+    Route::new(Verb::Post, "/v1/members", "members.add", Access::Tenant(WriteMembers::ROW), || {
+        web::post().to(add)
+    })
+    .summary("Add a person who can sign in at once")
+    .body::<AddMemberBody>(
+        r#"{"email":"bob@example.org","role":"member","password":"correct horse battery"}"#,
+    )
+    .answers::<MemberView>(201)
+    .idempotent(),
+    Route::new(
+        Verb::Get,
+        "/v1/members/{member}",
+        "members.read",
+        Access::Tenant(ReadMembers::ROW),
+        || web::get().to(read),
+    )
+    .summary("Read one person")
+    .answers::<MemberView>(200),
+    Route::new(
+        Verb::Patch,
+        "/v1/members/{member}",
+        "members.change-role",
+        Access::Tenant(WriteMembers::ROW),
+        || web::patch().to(change_role),
+    )
+    .summary("Give a person another role, at most one's own")
+    .body::<ChangeRoleBody>(r#"{"role":"viewer"}"#)
+    .guarded()
+    .answers::<MemberView>(200),
+    Route::new(
+        Verb::Delete,
+        "/v1/members/{member}",
+        "members.remove",
+        Access::Tenant(RemoveMembers::ROW),
+        || web::delete().to(remove),
+    )
+    .summary("Remove a person, or leave")
+    .answers_nothing(),
+];
+
+/// Adds a person.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AddMemberBody {
+    /// Their address.
+    pub email: String,
+    /// As what; at most one's own role. `staff` is another word for `member`.
+    pub role: Role,
+    /// Their first password: 10 to 128 characters.
+    #[serde(default)]
+    pub password: Option<Secret>,
+}
+
+/// Changes a person.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChangeRoleBody {
+    /// The new role.
+    pub role: Role,
+}
+
+async fn list(
+    allowed: Allowed<ReadMembers>,
+    Paged(paging): Paged,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer::page(allowed.query(ListMembers { paging }).await?))
+}
+
+async fn add(
+    app: web::Data<App>,
+    allowed: Allowed<WriteMembers>,
+    Json(body): Json<AddMemberBody>,
+) -> Result<HttpResponse, Problem> {
+    let AddMemberBody { email, role, password } = body;
+    let password_phc = match password {
+        Some(password) => {
+            check_new("/password", &password, &email)
+                .map_err(|error| Problem::new(Kind::INVALID).errors(vec![error]))?;
+            Some(app.passwords.hash(&password).await?)
+        }
+        None => None,
+    };
+    let answered = allowed.command(AddMember { email, role, password_phc }).await?;
+    let Answered { reply: (id, reply), replayed } = answered;
+    Ok(answer::created(Answered { reply, replayed }, &format!("/v1/members/{id}")))
+}
+
+async fn read(
+    request: HttpRequest,
+    allowed: Allowed<ReadMembers>,
+    At(user): At<UserId>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer::document(&request, allowed.query(ReadMember { user }).await?))
+}
+
+async fn change_role(
+    allowed: Allowed<WriteMembers>,
+    At(user): At<UserId>,
+    IfMatch(if_match): IfMatch,
+    Json(ChangeRoleBody { role }): Json<ChangeRoleBody>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer::updated(allowed.command(ChangeRole { user, role, if_match }).await?))
+}
+
+async fn remove(
+    allowed: Allowed<RemoveMembers>,
+    At(user): At<UserId>,
+) -> Result<HttpResponse, Problem> {
+    allowed.command(RemoveMember { user }).await?;
+    Ok(answer::no_content())
+}

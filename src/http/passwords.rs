@@ -1,0 +1,278 @@
+//! Passwords: hashed with Argon2id (RFC 9106), off the serving threads, a few at a time.
+//!
+//! Hashing is slow on purpose, so it is a way to bring a node down: no more run at once than there
+//! are cores, a bounded number waits, and the next is turned away at once. Comparing for somebody
+//! who does not exist does the same work as for somebody who does. A password in clear lives in a
+//! [`Secret`], is never logged, stored or shown, and is wiped when its last holder lets go.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use actors::env::Env;
+use actors::tenant::error::FieldError;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroizing;
+
+use crate::http::problem::{Kind, Problem};
+
+/// Memory of one hash, in KiB (OWASP: at least 19 MiB).
+const MEMORY_KIB: u32 = 19 * 1024;
+/// Passes over the memory.
+const PASSES: u32 = 2;
+/// Lanes.
+const LANES: u32 = 1;
+/// Fewest characters of a password.
+pub const CHARACTERS_MIN: usize = 10;
+/// Most characters of a password.
+pub const CHARACTERS_MAX: usize = 128;
+/// Requests that may wait for each core; the last of them waits about a second.
+const WAITING_PER_CORE_MAX: usize = 32;
+/// What a client that is turned away is told to wait, in seconds.
+const RETRY_AFTER_S: u32 = 2;
+
+/// A text that must not be seen: shown as dots, wiped when dropped.
+#[derive(Clone)]
+pub struct Secret(Arc<Zeroizing<String>>);
+
+impl Secret {
+    /// Takes a text over.
+    pub fn new(text: String) -> Self {
+        Self(Arc::new(Zeroizing::new(text)))
+    }
+    /// The text itself, for whoever has to work with it.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+impl JsonSchema for Secret {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("Secret")
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "password", "writeOnly": true })
+    }
+}
+
+/// Why no password was hashed or compared.
+#[derive(Debug, thiserror::Error)]
+pub enum PasswordError {
+    /// Too many are waiting.
+    #[error("too many passwords are waiting to be hashed")]
+    Overloaded,
+    /// The hash function failed, which it does only without memory.
+    #[error("the password could not be hashed: {0}")]
+    Hash(argon2::password_hash::Error),
+    /// The pool was shut down, or the work panicked.
+    #[error("the password could not be hashed on the blocking pool")]
+    Pool(#[from] tokio::task::JoinError),
+}
+
+impl From<PasswordError> for Problem {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Overloaded => Self::new(Kind::OVERLOADED).retry_after(RETRY_AFTER_S),
+            PasswordError::Hash(_) | PasswordError::Pool(_) => Self::internal(error),
+        }
+    }
+}
+
+/// Hashes and compares passwords. Cheap to clone.
+#[derive(Clone)]
+pub struct Passwords(Arc<Inner>);
+
+struct Inner {
+    argon2: Argon2<'static>,
+    /// One permit per core.
+    running: Arc<Semaphore>,
+    /// One permit per request that runs or waits.
+    admitted: Arc<Semaphore>,
+    /// Compared with when there is nobody: costs the same, matches nothing.
+    nobody: String,
+    env: Env,
+}
+
+impl Passwords {
+    /// At most `cores` hashes at once.
+    pub fn new(env: &Env, cores: usize) -> Self {
+        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("within Argon2's bounds");
+        let text = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
+        let (salt, hash) = (env.random::<16>(), env.random::<32>());
+        let cores = cores.max(1);
+        Self(Arc::new(Inner {
+            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            running: Arc::new(Semaphore::new(cores)),
+            admitted: Arc::new(Semaphore::new(cores * (WAITING_PER_CORE_MAX + 1))),
+            nobody: format!(
+                "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${}${}",
+                text(&salt),
+                text(&hash)
+            ),
+            env: env.clone(),
+        }))
+    }
+
+    /// The PHC string of a password under a new salt.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn hash(&self, password: &Secret) -> Result<String, PasswordError> {
+        let (inner, password) = (self.0.clone(), password.clone());
+        let salt = self.0.env.random::<16>();
+        self.run(move || {
+            inner
+                .argon2
+                .hash_password_with_salt(password.text().as_bytes(), &salt)
+                .map(|hash| hash.to_string())
+                .map_err(PasswordError::Hash)
+        })
+        .await?
+    }
+
+    /// Whether `password` is the one that `phc` was made from. Without a `phc` the answer is no, and
+    /// takes as long.
+    ///
+    /// # Errors
+    /// [`PasswordError`].
+    pub async fn verify(
+        &self,
+        password: &Secret,
+        phc: Option<String>,
+    ) -> Result<bool, PasswordError> {
+        let (inner, password) = (self.0.clone(), password.clone());
+        self.run(move || {
+            let is_somebody = phc.is_some();
+            let phc = phc.as_deref().unwrap_or(&inner.nobody);
+            let hash = PasswordHash::new(phc).map_err(|error| PasswordError::Hash(error.into()))?;
+            match inner.argon2.verify_password(password.text().as_bytes(), &hash) {
+                Ok(()) => Ok(is_somebody),
+                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
+                Err(error) => Err(PasswordError::Hash(error)),
+            }
+        })
+        .await?
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, PasswordError> {
+        let permits = self.admit().await?;
+        // The permits go with the work: it goes on when the client hangs up.
+        Ok(tokio::task::spawn_blocking(move || {
+            let _permits = permits;
+            work()
+        })
+        .await?)
+    }
+
+    async fn admit(&self) -> Result<[OwnedSemaphorePermit; 2], PasswordError> {
+        let overloaded = |_| PasswordError::Overloaded;
+        let admitted = self.0.admitted.clone().try_acquire_owned().map_err(overloaded)?;
+        let running =
+            self.0.running.clone().acquire_owned().await.expect("the semaphore is never closed");
+        Ok([running, admitted])
+    }
+}
+
+/// Whether `password` can be the password of the account with that `email`.
+///
+/// # Errors
+/// What is wrong, at `pointer`.
+pub fn check_new(pointer: &str, password: &Secret, email: &str) -> Result<(), FieldError> {
+    let wrong = |message: String| Err(FieldError { pointer: pointer.to_owned(), message });
+    let text = password.text();
+    let characters = text.chars().count();
+    if !(CHARACTERS_MIN..=CHARACTERS_MAX).contains(&characters) {
+        return wrong(format!("must have {CHARACTERS_MIN} to {CHARACTERS_MAX} characters"));
+    }
+    let email = email.trim();
+    let local = email.split('@').next().unwrap_or_default();
+    if text.eq_ignore_ascii_case(email) || text.eq_ignore_ascii_case(local) {
+        return wrong("must not be the e-mail address or its name".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secret(text: &str) -> Secret {
+        Secret::new(text.to_owned())
+    }
+
+    fn passwords() -> Passwords {
+        Passwords::new(&Env::real(), 1)
+    }
+
+    #[tokio::test]
+    async fn a_password_matches_its_own_hash_and_no_other() {
+        let passwords = passwords();
+        let phc = passwords.hash(&secret("correct horse")).await.unwrap();
+        assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
+        assert_ne!(phc, passwords.hash(&secret("correct horse")).await.unwrap(), "no salt");
+        assert!(passwords.verify(&secret("correct horse"), Some(phc.clone())).await.unwrap());
+        assert!(!passwords.verify(&secret("correct horsf"), Some(phc)).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn nobody_has_no_password_but_costs_the_same_parameters() {
+        let passwords = passwords();
+        assert!(!passwords.verify(&secret("anything at all"), None).await.unwrap());
+        let nobody = PasswordHash::new(&passwords.0.nobody).unwrap();
+        let somebody = passwords.hash(&secret("anything at all")).await.unwrap();
+        let somebody = PasswordHash::new(&somebody).unwrap();
+        assert_eq!(nobody.params, somebody.params);
+        assert_eq!(nobody.hash.unwrap().len(), somebody.hash.unwrap().len());
+    }
+
+    #[tokio::test]
+    async fn whoever_comes_when_the_queue_is_full_is_turned_away_at_once() {
+        let passwords = passwords();
+        let all = u32::try_from(WAITING_PER_CORE_MAX + 1).unwrap();
+        let full = passwords.0.admitted.clone().try_acquire_many_owned(all).unwrap();
+        let refused = passwords.hash(&secret("anything at all")).await;
+        assert!(matches!(refused, Err(PasswordError::Overloaded)));
+        drop(full);
+        assert!(passwords.hash(&secret("anything at all")).await.is_ok());
+    }
+
+    #[test]
+    fn short_long_and_guessable_passwords_are_refused() {
+        let email = "annabel.lee@example.org";
+        for text in ["ninechars", "Annabel.Lee", "annabel.lee@EXAMPLE.org", &"x".repeat(129)] {
+            assert!(check_new("/password", &secret(text), email).is_err(), "{text}");
+        }
+        for text in ["tenletters", "ünïcödé pässwörd", &"x".repeat(128)] {
+            assert_eq!(check_new("/password", &secret(text), email), Ok(()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_show_itself() {
+        assert_eq!(format!("{:?}", secret("correct horse")), "…");
+    }
+}

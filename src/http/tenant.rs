@@ -1,0 +1,54 @@
+//! The tenant itself, to its own people. Which tenant that is, the token says and nothing else.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::permit::{Action as _, ReadTenant, UpdateTenant};
+use actors::tenant::profile::{ReadProfile, TenantView, UpdateProfile};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::http::allowed::Allowed;
+use crate::http::answer;
+use crate::http::extract::{IfMatch, Json};
+use crate::http::problem::Problem;
+use crate::http::routes::{Access, Route, Verb};
+
+/// The routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route::new(Verb::Get, "/v1/tenant", "tenant.read", Access::Tenant(ReadTenant::ROW), || {
+        web::get().to(read)
+    })
+    .summary("The tenant's name, plan and region")
+    .answers::<TenantView>(200),
+    Route::new(
+        Verb::Patch,
+        "/v1/tenant",
+        "tenant.update",
+        Access::Tenant(UpdateTenant::ROW),
+        || web::patch().to(update),
+    )
+    .summary("Change the tenant's name")
+    .body::<UpdateTenantBody>(r#"{"name":"Acme & Daughters"}"#)
+    .guarded()
+    .answers::<TenantView>(200),
+];
+
+/// Changes the tenant.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateTenantBody {
+    /// The name people see.
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+async fn read(request: HttpRequest, allowed: Allowed<ReadTenant>) -> Result<HttpResponse, Problem> {
+    Ok(answer::document(&request, allowed.query(ReadProfile).await?))
+}
+
+async fn update(
+    allowed: Allowed<UpdateTenant>,
+    IfMatch(if_match): IfMatch,
+    Json(UpdateTenantBody { name }): Json<UpdateTenantBody>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer::updated(allowed.command(UpdateProfile { name, if_match }).await?))
+}

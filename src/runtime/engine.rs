@@ -1,0 +1,188 @@
+//! Everything of a node but its listeners: the store and the actors over it. What a stopped node's
+//! command line uses as it is, and what a running node serves from.
+
+use std::path::Path;
+use std::sync::{Arc, Weak};
+
+use actors::audit::anchor::{AnchorHandle, AnchorOptions};
+use actors::env::Env;
+use actors::host::Hosts;
+use actors::quota::Plan;
+use actors::quota::keeper::KeeperHandle;
+use actors::rate::RateLimiter;
+use actors::supervisor::{Supervisor, SupervisorOptions};
+use actors::tenant::core::Shared;
+use actors::webhook::inbox::WebhookInbox;
+use storage::anchor_log::AnchorLog;
+use storage::disk::RealDisk;
+use storage::log::segment::SegmentOptions;
+use storage::store::{Store, StoreOptions};
+
+use super::{Phase, Phases, RELEASE_TIMEOUT, StartError};
+use crate::config::Config;
+use crate::http::app::App;
+use crate::http::passwords::Passwords;
+use crate::http::tokens::Tokens;
+use crate::metrics::Metrics;
+
+/// What tokens name as their issuer when no public URL is configured.
+const ISSUER_DEFAULT: &str = "bulkhead";
+
+/// An open data directory: what lasts, without anyone acting on it.
+pub struct Vault {
+    /// The store.
+    pub store: Arc<Store>,
+    /// The log of signed checkpoints.
+    pub anchors: Arc<AnchorLog>,
+}
+
+impl Vault {
+    /// Opens the data directory under its lock, off the async threads.
+    pub async fn open(config: &Config) -> Result<Self, StartError> {
+        let config = config.clone();
+        let opened = tokio::task::spawn_blocking(move || Self::open_blocking(&config)).await;
+        opened.map_err(|_| StartError::Died)?
+    }
+
+    fn open_blocking(config: &Config) -> Result<Self, StartError> {
+        let dir = &config.data.dir;
+        let store = Store::open(StoreOptions {
+            cache_bytes: config.data.cache_bytes,
+            segment: SegmentOptions {
+                segment_bytes: config.data.segment_bytes,
+                ..SegmentOptions::default()
+            },
+            ..StoreOptions::new(dir)
+        })?;
+        let anchors = AnchorLog::open(Arc::new(RealDisk), &anchors_dir(dir))?;
+        for repair in store.repairs().iter().chain(anchors.repairs()) {
+            tracing::warn!(repair, "the data directory was mended while it was opened");
+        }
+        Ok(Self { store, anchors: Arc::new(anchors) })
+    }
+
+    /// Closes the store. Nothing may act on it any more.
+    pub async fn close(self) -> Result<(), StartError> {
+        let Self { store, anchors } = self;
+        drop(anchors);
+        close(store).await
+    }
+}
+
+fn anchors_dir(dir: &Path) -> std::path::PathBuf {
+    dir.join("anchors")
+}
+
+/// The store and the actors over it.
+pub struct Engine {
+    app: App,
+    keeper: KeeperHandle,
+    phases: Phases,
+}
+
+impl Engine {
+    /// Opens everything with tenants hosted on the current thread: for commands on a stopped node.
+    pub async fn open_here(config: Config, env: Env) -> Result<Self, StartError> {
+        let vault = Vault::open(&config).await?;
+        let hosts = Hosts::new(1);
+        hosts.start_here();
+        let engine = Self::open(vault, Arc::new(config), env, hosts, Phases::default()).await?;
+        engine.phases.set(Phase::Ready);
+        Ok(engine)
+    }
+
+    /// Starts the actors over an open data directory. The hosts must be ready.
+    pub(super) async fn open(
+        vault: Vault,
+        config: Arc<Config>,
+        env: Env,
+        hosts: Hosts,
+        phases: Phases,
+    ) -> Result<Self, StartError> {
+        let Vault { store, anchors } = vault;
+        let plans = Arc::new(config.plans.clone());
+        let origin = config.node.origin.clone();
+        let options = AnchorOptions { store: store.clone(), anchors, origin, env: env.clone() };
+        let anchor = AnchorHandle::start(options)?;
+        let keeper = KeeperHandle::start(plans.clone(), env.clone());
+        let limits = RateLimiter::start(&config.rate, &env);
+        let inbox = WebhookInbox::start(&env);
+        let issuer = config.http.public_url.as_deref().unwrap_or(ISSUER_DEFAULT);
+        let tokens = Tokens::open(store.keystore(), issuer, &env)?;
+        let passwords = Passwords::new(&env, config.http.workers());
+        let metrics = Metrics::new()?;
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            plans: plans.clone(),
+            observers: vec![Arc::new(anchor.clone()), Arc::new(keeper.clone())],
+            unlimited: Plan::default(),
+        });
+        let tenants = Supervisor::start(SupervisorOptions {
+            store: store.clone(),
+            shared,
+            hosts,
+            region: config.node.region.clone(),
+            default_plan: config.signup.plan.clone(),
+        })
+        .await?;
+        let app = App {
+            config,
+            env,
+            tenants,
+            limits,
+            tokens,
+            passwords,
+            plans,
+            inbox,
+            anchor,
+            metrics,
+            store,
+        };
+        Ok(Self { app, keeper, phases })
+    }
+
+    /// What handlers see.
+    pub fn app(&self) -> &App {
+        &self.app
+    }
+    /// What the quota keeper says.
+    pub fn keeper(&self) -> &KeeperHandle {
+        &self.keeper
+    }
+    /// Where the node is in its life.
+    pub fn phases(&self) -> &Phases {
+        &self.phases
+    }
+
+    /// Lets every tenant finish and sleep; nothing wakes again.
+    pub(super) async fn rest(&self) {
+        self.app.tenants.stop().await;
+    }
+
+    /// Stops the actors and closes the store.
+    pub async fn close(self) -> Result<(), StartError> {
+        self.rest().await;
+        self.app.anchor.stop().await;
+        let store = self.app.store.clone();
+        drop(self);
+        close(store).await
+    }
+}
+
+/// Closes the store and waits until its directory is free for the next process.
+async fn close(store: Arc<Store>) -> Result<(), StartError> {
+    let remains = Arc::downgrade(&store);
+    let closed = tokio::task::spawn_blocking(move || store.close()).await;
+    let closed = closed.map_err(|_| StartError::Died)?;
+    if tokio::time::timeout(RELEASE_TIMEOUT, released(remains)).await.is_err() {
+        tracing::debug!("somebody still holds the closed store; its lock goes with the process");
+    }
+    closed.map_err(|error| StartError::Close(Box::new(error)))
+}
+
+async fn released(store: Weak<Store>) {
+    let mut tick = tokio::time::interval(std::time::Duration::from_millis(2));
+    while store.strong_count() > 0 {
+        tick.tick().await;
+    }
+}

@@ -1,0 +1,174 @@
+//! Walking the route table: for each route, resources of its own and a request that works on them.
+
+use bulkhead::http::routes::{ROUTES, Route, Verb};
+use serde_json::{Value, json};
+
+use super::client::{Client, Reply};
+use super::world::{Tenant, World};
+
+/// Resources of one tenant, fresh for one route, so that a call that deletes harms no other.
+pub struct Fixture {
+    form: String,
+    submission: String,
+    team: String,
+    member: String,
+    session: String,
+    integration: String,
+    secret: String,
+    event: String,
+    tenant: String,
+    serial: usize,
+}
+
+const FORM_SAMPLE: &str = r#"{"title":"Walked","schema":{"type":"object"}}"#;
+
+impl Fixture {
+    /// Makes what the route's path names, and nothing more.
+    pub fn of(
+        world: &World,
+        tenant: &Tenant,
+        submitter: &Client,
+        route: &Route,
+        serial: usize,
+    ) -> Self {
+        let mut fixture = Self::absent(serial);
+        let path = route.path;
+        let owner = &tenant.owner;
+        if path.contains("/forms/{") {
+            fixture.form = tenant.form_with(serde_json::from_str(FORM_SAMPLE).expect("JSON"));
+        }
+        if path.contains("/submissions/{") {
+            // A draft for what submits or removes one; decisions need one that is handed in.
+            let is_draft = ["submissions.submit", "submissions.delete"].contains(&route.id);
+            let body = json!({"data": {"days": 1}, "draft": is_draft});
+            let place = format!("/v1/forms/{}/submissions", fixture.form);
+            let author = if is_draft { owner } else { submitter };
+            fixture.submission = author.post(&place, body, 201).str("/id");
+        }
+        if path.contains("/teams/{") {
+            let body = json!({"name": format!("Team {serial}"), "members": []});
+            fixture.team = owner.post("/v1/teams", body, 201).str("/id");
+        }
+        if path.contains("/members/{") {
+            fixture.member = world.member_named(tenant, &format!("walked{serial}"), "viewer").1;
+        }
+        if path.contains("/sessions/{") {
+            let email = format!("owner@{}.example", tenant.slug);
+            let other = world.sign_in(&tenant.slug, &email);
+            let sessions = other.get("/v1/me/sessions", 200).json();
+            let list = sessions["items"].as_array().expect("a list").clone();
+            let current = list.iter().find(|session| session["current"] == json!(true));
+            fixture.session =
+                current.expect("a current session")["id"].as_str().expect("an id").to_owned();
+        }
+        if path.contains("{integration}") {
+            fixture.make_integration(world, tenant, route);
+        }
+        if route.id.starts_with("platform.") && path.contains("{") {
+            fixture.tenant = tenant.id.clone();
+        }
+        fixture
+    }
+
+    fn make_integration(&mut self, world: &World, tenant: &Tenant, route: &Route) {
+        let secret = "walking-secret-of-a-fair-length";
+        let body = json!({"source": "github", "name": "Walked", "secrets": [secret]});
+        let made = tenant.owner.post("/v1/integrations", body, 201);
+        self.integration = made.str("/id");
+        if route.path.contains("{secret}") {
+            let place = format!("/v1/integrations/{}/secrets", self.integration);
+            let secrets = tenant.owner.post(&place, json!({}), 201).json();
+            self.secret = secrets["secrets"][0]["id"].as_str().expect("an id").to_owned();
+        }
+        if route.path.contains("{event}") {
+            self.event = deliver(world, tenant, &self.integration, secret);
+        }
+    }
+
+    /// Ids of the right form that nobody has.
+    pub fn absent(serial: usize) -> Self {
+        let id = |prefix: &str| format!("{prefix}_{}", "0123456789abcdef".repeat(2));
+        Self {
+            form: id("fm"),
+            submission: id("sb"),
+            team: id("tm"),
+            member: id("us"),
+            session: id("se"),
+            integration: id("in"),
+            secret: id("sk"),
+            event: id("ev"),
+            tenant: id("tn"),
+            serial,
+        }
+    }
+
+    /// The route's path with this fixture's ids.
+    pub fn path(&self, route: &Route) -> String {
+        let form = if route.path.starts_with("/v1/forms/") { &self.form } else { &self.team };
+        let id = if route.id.starts_with("platform.") { &self.tenant } else { form };
+        route
+            .path
+            .replace("{id}", id)
+            .replace("{form}", &self.form)
+            .replace("{submission}", &self.submission)
+            .replace("{team}", &self.team)
+            .replace("{member}", &self.member)
+            .replace("{session}", &self.session)
+            .replace("{integration}", &self.integration)
+            .replace("{secret}", &self.secret)
+            .replace("{event}", &self.event)
+            .replace("{tenant}", &self.tenant)
+            .replace("{seq}", "1")
+    }
+
+    /// The route's sample body, made unique where two alike would collide.
+    pub fn body(&self, route: &Route) -> Option<Value> {
+        let sample = route.body.as_ref()?.sample;
+        let mut body: Value = serde_json::from_str(sample).expect("a sample in JSON");
+        let serial = self.serial;
+        match route.id {
+            "members.add" => body["email"] = json!(format!("sample{serial}@walk.example")),
+            "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
+            "platform.create-tenant" => {
+                body["slug"] = json!(format!("sample-{serial}"));
+            }
+            _ => {}
+        }
+        Some(body)
+    }
+
+    /// Calls the route as `client`.
+    pub fn call(&self, route: &Route, client: &Client) -> Reply {
+        let client = client.with_header("x-request-id", "walk");
+        client.call(route.verb.name(), &self.path(route), self.body(route).as_ref())
+    }
+}
+
+fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> String {
+    let body = br#"{"zen":"walk"}"#;
+    let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = hex::encode(aws_lc_rs::hmac::sign(&key, body));
+    let sender = world
+        .client
+        .with_header("x-hub-signature-256", &format!("sha256={signature}"))
+        .with_header("x-github-event", "ping")
+        .with_header("x-github-delivery", &format!("walk-{integration}"));
+    let place = format!("/v1/hooks/{}/{integration}", tenant.slug);
+    let reply = sender.send("POST", &place, Some("application/json"), body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    let events = tenant.owner.get(&format!("/v1/integrations/{integration}/events"), 200).json();
+    events["items"][0]["id"].as_str().expect("an event").to_owned()
+}
+
+/// Whether calling it ends the caller's own credential, so that a fresh one is needed each time.
+pub fn ends_the_caller(route: &Route) -> bool {
+    ["auth.sign-out", "me.change-password"].contains(&route.id)
+        || (route.verb == Verb::Delete && route.path == "/v1/me/sessions")
+}
+
+/// Every route with its place in the table; those that end sessions come last, where they harm no other.
+pub fn in_walking_order() -> Vec<(usize, &'static Route)> {
+    let mut routes: Vec<_> = ROUTES.iter().enumerate().collect();
+    routes.sort_by_key(|(_, route)| ends_the_caller(route));
+    routes
+}

@@ -1,0 +1,233 @@
+//! A running node in this process, on a data directory and ports of its own, and tenants in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use actors::env::{Clock, Env, Faults};
+use bulkhead::config::{Config, Overrides};
+use bulkhead::runtime::Node;
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::client::Client;
+
+/// A password that every person of the tests has.
+pub const PASSWORD: &str = "correct horse battery";
+
+/// What differs from the usual node.
+#[derive(Default)]
+pub struct WorldOptions {
+    settings: Vec<(String, toml::Value)>,
+    clock: Option<Arc<dyn Clock>>,
+    faults: Option<Arc<dyn Faults>>,
+    /// A data directory to use instead of a fresh one.
+    data: Option<PathBuf>,
+    keeps_rates: bool,
+}
+
+impl WorldOptions {
+    /// Sets one configuration key.
+    pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
+        self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+    /// Leaves the default rates on; usually they are off.
+    pub fn with_rates(mut self) -> Self {
+        self.keeps_rates = true;
+        self
+    }
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = Some(clock);
+        self
+    }
+    pub fn faults(mut self, faults: Arc<dyn Faults>) -> Self {
+        self.faults = Some(faults);
+        self
+    }
+    pub fn data(mut self, dir: &Path) -> Self {
+        self.data = Some(dir.to_owned());
+        self
+    }
+
+    pub fn config(&self, data: &Path) -> Config {
+        let mut overrides = Overrides::default()
+            .set("http.bind", "127.0.0.1:0")
+            .set("ops.bind", "127.0.0.1:0")
+            .set("data.dir", data.to_str().expect("a path in UTF-8"))
+            .set("data.allow_temporary", true)
+            .set("http.workers", 2)
+            .set("signup.plan", "pro");
+        if !self.keeps_rates {
+            for class in ["sign_in", "sign_up", "recover", "api", "public", "hooks"] {
+                for scope in ["per_ip", "per_account", "per_tenant", "per_token"] {
+                    overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
+                }
+            }
+        }
+        for (key, value) in &self.settings {
+            overrides = overrides.set(key, value.clone());
+        }
+        Config::load_from(None, Vec::new(), &overrides).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    pub fn start(self) -> World {
+        World::start_with(self)
+    }
+}
+
+/// A running node.
+pub struct World {
+    pub client: Client,
+    pub ops: Client,
+    pub dir: PathBuf,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    // Last: the directory goes when the node is gone.
+    _home: Option<tempfile::TempDir>,
+}
+
+/// A tenant and its owner.
+pub struct Tenant {
+    pub id: String,
+    pub slug: String,
+    pub owner: Client,
+    pub owner_id: String,
+    pub refresh_token: String,
+}
+
+impl World {
+    pub fn start() -> Self {
+        WorldOptions::default().start()
+    }
+
+    fn start_with(options: WorldOptions) -> Self {
+        let home = options.data.is_none().then(|| tempfile::tempdir().expect("a directory"));
+        let dir = match (&options.data, &home) {
+            (Some(dir), _) => dir.clone(),
+            (None, Some(home)) => home.path().join("data"),
+            (None, None) => unreachable!("one of the two is made above"),
+        };
+        let config = options.config(&dir);
+        let mut env = Env::real();
+        if let Some(clock) = options.clock {
+            env = env.with_clock(clock);
+        }
+        if let Some(faults) = options.faults {
+            env = env.with_faults(faults);
+        }
+        let (started, urls) = mpsc::channel();
+        let (stop, stopping) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            actix_rt::System::new().block_on(async move {
+                let node = Node::start_in(config, env).await.expect("a node that starts");
+                started
+                    .send((node.http_url().to_owned(), node.ops_url().to_owned()))
+                    .expect("a waiting test");
+                // Dropping the sender stops the node as well.
+                let _told = stopping.await;
+                node.stop().await.expect("a clean stop");
+            });
+        });
+        let (http, ops) = urls.recv().expect("a node that starts");
+        let (client, ops) = (Client::new(&http), Client::new(&ops));
+        Self { client, ops, dir, stop: Some(stop), thread: Some(thread), _home: home }
+    }
+
+    /// Stops the node and waits for its end. The data directory stays if the caller brought it.
+    pub fn stop(&mut self) {
+        self.stop.take();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+            && !std::thread::panicking()
+        {
+            panic!("the node did not stop cleanly");
+        }
+    }
+
+    /// Signs up a tenant.
+    pub fn tenant(&self, slug: &str) -> Tenant {
+        let body = json!({
+            "tenant": {"slug": slug, "name": format!("Tenant {slug}")},
+            "email": format!("owner@{slug}.example"),
+            "password": PASSWORD,
+        });
+        let reply = self.client.post("/v1/auth/sign-up", body, 201);
+        Tenant {
+            id: reply.str("/tenant/id"),
+            slug: slug.to_owned(),
+            owner: self.client.with_token(&reply.str("/access_token")),
+            owner_id: reply.str("/user/id"),
+            refresh_token: reply.str("/refresh_token"),
+        }
+    }
+
+    /// Signs someone in.
+    pub fn sign_in(&self, slug: &str, email: &str) -> Client {
+        let body = json!({"tenant": slug, "email": email, "password": PASSWORD});
+        let reply = self.client.post("/v1/auth/sign-in", body, 200);
+        self.client.with_token(&reply.str("/access_token"))
+    }
+
+    /// Adds someone to a tenant and signs them in.
+    pub fn member(&self, tenant: &Tenant, role: &str) -> Client {
+        self.member_named(tenant, role, role).0
+    }
+
+    /// Adds someone with a name of their own; answers with their user id as well.
+    pub fn member_named(&self, tenant: &Tenant, name: &str, role: &str) -> (Client, String) {
+        let email = format!("{name}@{}.example", tenant.slug);
+        let body = json!({"email": email, "role": role, "password": PASSWORD});
+        let id = tenant.owner.post("/v1/members", body, 201).str("/id");
+        (self.sign_in(&tenant.slug, &email), id)
+    }
+
+    /// A platform administrator, made with the command line on the running node.
+    pub fn platform_admin(&self) -> Client {
+        let file = self.dir.join("password.txt");
+        std::fs::write(&file, PASSWORD).expect("a password file");
+        let made = std::process::Command::new(env!("CARGO_BIN_EXE_bulkhead"))
+            .args([
+                "platform-admin",
+                "create",
+                "--email",
+                "root@platform.example",
+                "--password-file",
+            ])
+            .arg(&file)
+            .arg("--data")
+            .arg(&self.dir)
+            .env("BULKHEAD__DATA__ALLOW_TEMPORARY", "true")
+            .output()
+            .expect("the command line");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        std::fs::remove_file(file).expect("a removable file");
+        self.sign_in("platform", "root@platform.example")
+    }
+}
+
+impl Tenant {
+    /// A form whose data must have a `name`.
+    pub fn form(&self, title: &str) -> String {
+        self.form_with(json!({"title": title, "schema": name_schema()}))
+    }
+    pub fn form_with(&self, body: Value) -> String {
+        self.owner.post("/v1/forms", body, 201).str("/id")
+    }
+    pub fn submit(&self, by: &Client, form: &str, name: &str) -> String {
+        let body = json!({"data": {"name": name}});
+        by.post(&format!("/v1/forms/{form}/submissions"), body, 201).str("/id")
+    }
+}
+
+/// An object with a `name`.
+pub fn name_schema() -> Value {
+    json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}

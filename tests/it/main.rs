@@ -1,0 +1,6 @@
+//! Whole nodes, attacked from outside.
+
+mod kit;
+
+mod isolation;
+mod roles;
