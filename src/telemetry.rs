@@ -24,6 +24,9 @@ use tracing_subscriber::fmt::time::SystemTime;
 
 use crate::config::{Log, LogFormat};
 
+/// What is left out unless it is asked for by name.
+const QUIET: &str = "actix_server=warn,actix_http=off";
+
 /// Why log lines cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
@@ -53,7 +56,9 @@ pub fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !bare_words_are_levels {
         return Err(refused());
     }
-    EnvFilter::builder().parse(level).map_err(|_| refused())
+    // The server's own lines on starting and stopping say nothing that ours do not, and any client can
+    // make the HTTP parser complain. A later directive wins, so they can be had.
+    EnvFilter::builder().parse(format!("{QUIET},{level}")).map_err(|_| refused())
 }
 
 /// Sends this process's log lines to standard error. Once per process: nodes do not call it.

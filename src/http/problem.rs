@@ -84,9 +84,9 @@ kinds! {
     IDEMPOTENCY_KEY_REUSED: "idempotency-key-reused", UNPROCESSABLE_ENTITY, "The idempotency key was used before", "The key came with another body before. Use a new key for a new request.";
     TENANT_SEALED: "tenant-sealed", LOCKED, "The tenant is sealed", "The tenant's key was pulled, or the tenant is being erased. Nothing can be read or written.";
     RATE_LIMITED: "quota-exceeded", TOO_MANY_REQUESTS, "Too many requests", "Your budget of requests is used up. `Retry-After` says when to come back, `violated-policies` which budget it was.";
+    TENANT_BUSY: "tenant-busy", TOO_MANY_REQUESTS, "The tenant is busy", "More requests of this tenant are under way than it takes. Come back after `Retry-After` seconds. Nothing was done.";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "Something failed", "It is not the request's fault. Report it with the `X-Request-Id` of the answer.";
     OVERLOADED: "overloaded", SERVICE_UNAVAILABLE, "The node is overloaded", "Come back after `Retry-After` seconds. Nothing was done.";
-    TENANT_BUSY: "tenant-busy", SERVICE_UNAVAILABLE, "The tenant is busy", "More requests of this tenant are under way than it takes. Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_WAKING: "tenant-waking", SERVICE_UNAVAILABLE, "The tenant is waking", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_RESTARTING: "tenant-restarting", SERVICE_UNAVAILABLE, "The tenant is restarting", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_FAULTED: "tenant-faulted", SERVICE_UNAVAILABLE, "The tenant is out of service", "A fault of this tenant alone stops it for a while. The operator sees it. Nothing was done.";

@@ -177,6 +177,9 @@ impl AnchorLog {
     /// before it is served, and [`append`](Self::append) refuses.
     pub fn open(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self, AnchorLogError> {
         disk.create_dir_all(dir)?;
+        if let Some(parent) = dir.parent() {
+            disk.sync_dir(parent)?;
+        }
         let numbers = numbers(&*disk, dir)?;
         let number = match numbers.last() {
             Some(last) => *last,

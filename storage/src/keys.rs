@@ -19,7 +19,7 @@ macro_rules! keys {
     ($($(#[$doc:meta])* $name:ident = $tag:literal, $counted:literal { $($field:ident: $ty:ty),* };)*) => {
         /// Variants are declared in tag order, so that derived `Ord` matches the bytes.
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[allow(missing_docs, reason = "the fields' names and types say all there is")]
+        #[expect(missing_docs, reason = "the fields' names and types say all there is")]
         pub enum Key {
             $($(#[$doc])* $name { $($field: $ty),* },)*
         }
@@ -59,7 +59,7 @@ macro_rules! keys {
 }
 
 keys! {
-    /// The compartment's own state: plan, counters, chain heads. Written with every record.
+    /// The compartment's own state: plan, counters, chain heads. Written with what changes it.
     State = b'!', false {};
     /// Audit entries of one record, by the first one's sequence number.
     Audit = b'a', false { seq: u64 };

@@ -223,6 +223,8 @@ impl Store {
         let keystore = KeyStore::open(Arc::clone(&options.disk), &keys_dir, options.random)?;
         let log_dir = options.dir.join("log");
         options.disk.create_dir_all(&log_dir).map_err(io_at(&log_dir))?;
+        // What is inside is durable only if the directories above are.
+        options.disk.sync_dir(&options.dir).map_err(io_at(&options.dir))?;
         let log = SegmentLog::open(Arc::clone(&options.disk), &log_dir, options.segment)?;
         let view_dir = ViewDir::new(options.dir.join("view"));
         let (view, repair) = view_dir.open(options.cache_bytes)?;

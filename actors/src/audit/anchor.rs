@@ -38,6 +38,7 @@ use super::merkle::{self, Frontier};
 use super::note::{NoteError, NoteSigner, NoteVerifier, TreeHead};
 use super::verify::{NodeReport, every_tenant, verify_node};
 use crate::env::Env;
+use crate::standing::{self, Lifeline};
 use crate::tenant::core::{Commit, Observer};
 use crate::tenant::state::{AuditHead, TenantState};
 
@@ -178,15 +179,25 @@ impl AnchorHandle {
             verifying: Arc::new(Semaphore::new(VERIFYING_MAX)),
         });
         let handle = Self(shared.clone());
-        AuditAnchor::create(|ctx| {
-            ctx.run_interval(TICK, |anchor: &mut AuditAnchor, ctx| anchor.look(ctx));
-            ctx.add_stream(stream::unfold(shared.clone(), |shared| async move {
-                shared.hint.notified().await;
-                Some((Hint, shared))
-            }));
-            let mut anchor = AuditAnchor { shared, last: None, is_busy: false, was_failing: false };
-            anchor.work(ctx, Shared::catch_up);
-            anchor
+        let env = shared.env.clone();
+        standing::keep("AuditAnchor", &env, move |lifeline| {
+            let shared = shared.clone();
+            AuditAnchor::create(|ctx| {
+                ctx.run_interval(TICK, |anchor: &mut AuditAnchor, ctx| anchor.look(ctx));
+                ctx.add_stream(stream::unfold(shared.clone(), |shared| async move {
+                    shared.hint.notified().await;
+                    Some((Hint, shared))
+                }));
+                let mut anchor = AuditAnchor {
+                    shared,
+                    last: None,
+                    is_busy: false,
+                    was_failing: false,
+                    _lifeline: lifeline,
+                };
+                anchor.work(ctx, Shared::catch_up);
+                anchor
+            });
         });
         Ok(handle)
     }
@@ -281,6 +292,7 @@ pub struct AuditAnchor {
     last: Option<Duration>,
     is_busy: bool,
     was_failing: bool,
+    _lifeline: Lifeline,
 }
 
 impl Actor for AuditAnchor {

@@ -20,6 +20,7 @@ use storage::id::TenantId;
 
 use super::{Plans, Quota, Used};
 use crate::env::Env;
+use crate::standing::{self, Lifeline};
 use crate::tenant::core::{Commit, Observer};
 use crate::tenant::state::Profile;
 
@@ -94,7 +95,10 @@ impl KeeperHandle {
     pub fn start(plans: Arc<Plans>, env: Env) -> Self {
         let shared = Shared { plans, env, told: Mutex::default(), newest: Mutex::default() };
         let shared = Arc::new(shared);
-        QuotaKeeper { shared: shared.clone() }.start();
+        let (env, kept) = (shared.env.clone(), shared.clone());
+        standing::keep("QuotaKeeper", &env, move |lifeline| {
+            let _addr = QuotaKeeper { shared: kept.clone(), _lifeline: lifeline }.start();
+        });
         Self(shared)
     }
     /// Says what a tenant uses now. Call it after each commit; only the newest counts.
@@ -122,6 +126,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// The actor.
 pub struct QuotaKeeper {
     shared: Arc<Shared>,
+    _lifeline: Lifeline,
 }
 
 impl Actor for QuotaKeeper {

@@ -120,6 +120,9 @@ impl Tenants {
     }
 
     fn keep(&self, row: DirectoryRow) {
+        if self.0.parts.shared.plans.get(&row.plan).is_none() {
+            tracing::warn!(tenant.id = %row.id, plan = row.plan, "a tenant's plan is not in the plan table: nothing limits it");
+        }
         let summary = Arc::new(TenantSummary::from(row));
         self.0.slugs.pin().insert(summary.slug.clone(), summary.id);
         self.0.directory.pin().insert(summary.id, summary);

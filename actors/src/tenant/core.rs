@@ -9,28 +9,30 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::id::{FormId, TenantId};
-use storage::keys::{Key, Prefix};
+use storage::id::TenantId;
+use storage::keys::Key;
 use storage::log::{Appended, Appending, Tail};
-use storage::shard::{Sealed, Shard};
-use storage::txn::{Scan, Txn};
+use storage::shard::Shard;
 use storage::value;
 
-use crate::audit::chain;
-use crate::audit::entry::{Draft, Entry, Named};
+use self::batch::{Batch, Made};
 use crate::call::Origin;
 use crate::env::Env;
 use crate::limits;
 use crate::permit::{Principal, UserPrincipal};
-use crate::quota::{Plan, Plans, Quota};
+use crate::quota::{Plan, Plans};
 use crate::tenant::cache::{Caches, Standing};
-use crate::tenant::cx::{Cx, ReadCx, Reads};
+use crate::tenant::cx::{ReadCx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::handle::Slot;
-use crate::tenant::job::{self, Job, Reading, Work, Writing};
+use crate::tenant::job::{Job, Reading, Work, Writing};
 use crate::tenant::people::{SessionRow, UserRow};
 use crate::tenant::state::TenantState;
 use crate::tenant::stats::Stats;
+
+mod batch;
+#[cfg(test)]
+mod tests;
 
 /// What every tenant of a node shares.
 pub struct Shared {
@@ -74,10 +76,8 @@ struct Done {
 }
 
 struct InFlight {
-    sealed: Sealed,
+    made: Made,
     done: Vec<Done>,
-    state: TenantState,
-    people: Vec<storage::id::UserId>,
 }
 
 /// Whether the tenant can go on.
@@ -182,7 +182,7 @@ impl Core {
         while self.in_flight.is_none() && !self.queue.is_empty() && self.verdict == Verdict::Fine {
             match self.batch() {
                 Ok(Some(in_flight)) => {
-                    let appending = self.shard.append(&in_flight.sealed);
+                    let appending = self.shard.append(&in_flight.made.sealed);
                     self.in_flight = Some(in_flight);
                     return Some(appending);
                 }
@@ -193,57 +193,21 @@ impl Core {
         None
     }
 
-    /// Runs queued commands into one transaction. `None`: nothing to write, all were answered.
+    /// Runs queued commands into one record. `None`: nothing to write, all were answered.
     fn batch(&mut self) -> Result<Option<InFlight>, TenantError> {
         let shared = self.shared.clone();
-        let now_ms = shared.env.now_ms();
-        let started = shared.env.monotonic();
-        let mut batch = Batch {
-            txn: self.shard.txn(),
-            shard: &self.shard,
-            state: self.state.clone(),
-            caches: &mut self.caches,
-            shared: &shared,
-            now_ms,
-            entries: Vec::new(),
-            forms: Vec::new(),
-            people_touched: false,
-        };
-        let mut done: Vec<Done> = Vec::new();
-        let mut panic = None;
-        while let Some(Queued { principal, origin, mut work, slot }) = self.queue.pop_front() {
-            if work.is_abandoned() {
-                continue;
-            }
-            let outcome =
-                catch_unwind(AssertUnwindSafe(|| batch.run(&principal, &origin, work.as_mut())));
-            match outcome {
-                Ok(outcome) => done.push(Done { work, error: outcome.err(), _slot: slot }),
-                Err(payload) => {
-                    work.finish(Err(TenantError::Panicked));
-                    panic = Some(panic_text(payload.as_ref()));
-                    break;
-                }
-            }
-            let is_full = done.len() >= limits::BATCH_COMMANDS_MAX
-                || batch.txn.written_bytes() >= limits::BATCH_BYTES_MAX
-                || shared.env.monotonic().saturating_sub(started) >= limits::BATCH_TIME_MAX;
-            if is_full {
-                break;
-            }
-        }
-        // A panic rolled its own savepoint back, but what it left in memory is not to be trusted.
+        let mut batch = Batch::new(&self.shard, self.state.clone(), &mut self.caches, &shared);
+        let (done, panic) = run_queue(&mut self.queue, &mut batch, &shared.env);
         if panic.is_some() {
-            batch.undo_panicked();
+            batch.distrust_caches();
         }
-        let sweep = batch.sweep(&mut self.swept_day);
-        let sealed = sweep.and_then(|()| batch.seal(&self.state));
+        let made = batch.sweep(&mut self.swept_day).and_then(|()| batch.seal(&self.state));
+        self.stats.queued(self.queue.len());
         if let Some(text) = panic {
             self.note_panic(&text);
         }
-        self.stats.queued(self.queue.len());
-        match sealed {
-            Ok(Some((sealed, state, people))) => Ok(Some(InFlight { sealed, done, state, people })),
+        match made {
+            Ok(Some(made)) => Ok(Some(InFlight { made, done })),
             Ok(None) => {
                 answer(done, &|| Ok(()));
                 Ok(None)
@@ -257,7 +221,8 @@ impl Core {
 
     /// Takes the outcome of the append that [`begin`](Self::begin) started, and answers everyone.
     pub fn finish(&mut self, outcome: Appended) {
-        let Some(InFlight { sealed, done, state, people }) = self.in_flight.take() else { return };
+        let Some(InFlight { made, done }) = self.in_flight.take() else { return };
+        let Made { sealed, state, people } = made;
         let refused = match outcome {
             Appended::Durable => {
                 self.shard.confirm(sealed);
@@ -351,6 +316,35 @@ impl Core {
     }
 }
 
+/// Runs commands until the record is full, the queue is empty or one panics; says with what.
+fn run_queue(
+    queue: &mut VecDeque<Queued>,
+    batch: &mut Batch<'_>,
+    env: &Env,
+) -> (Vec<Done>, Option<String>) {
+    let started = env.monotonic();
+    let mut done: Vec<Done> = Vec::new();
+    while let Some(Queued { principal, origin, mut work, slot }) = queue.pop_front() {
+        if work.is_abandoned() {
+            continue;
+        }
+        match catch_unwind(AssertUnwindSafe(|| batch.run(&principal, &origin, work.as_mut()))) {
+            Ok(outcome) => done.push(Done { work, error: outcome.err(), _slot: slot }),
+            Err(payload) => {
+                work.finish(Err(TenantError::Panicked));
+                return (done, Some(panic_text(payload.as_ref())));
+            }
+        }
+        let is_full = done.len() >= limits::BATCH_COMMANDS_MAX
+            || batch.written_bytes() >= limits::BATCH_BYTES_MAX
+            || env.monotonic().saturating_sub(started) >= limits::BATCH_TIME_MAX;
+        if is_full {
+            break;
+        }
+    }
+    (done, None)
+}
+
 fn answer(done: Vec<Done>, outcome: &dyn Fn() -> Result<(), TenantError>) {
     for mut one in done {
         let result = match (outcome(), one.error.take()) {
@@ -411,192 +405,3 @@ fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic without a text".to_owned())
 }
-
-/// The transaction of one record while commands run into it.
-struct Batch<'a> {
-    txn: Txn<'a>,
-    shard: &'a Shard,
-    state: TenantState,
-    caches: &'a mut Caches,
-    shared: &'a Shared,
-    now_ms: u64,
-    entries: Vec<Entry>,
-    forms: Vec<(FormId, u64)>,
-    people_touched: bool,
-}
-
-impl<'s> Batch<'s> {
-    fn run(
-        &mut self,
-        principal: &Principal,
-        origin: &Origin,
-        work: &mut dyn Writing,
-    ) -> Result<(), TenantError> {
-        let savepoint = self.txn.savepoint();
-        let before = self.state.clone();
-        let result = catch_unwind(AssertUnwindSafe(|| self.attempt(principal, origin, work)));
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => {
-                self.txn.rollback(savepoint);
-                self.state = before;
-                if error.is_refusal() && work.capability().privileged {
-                    let draft =
-                        Draft::refused(work.name(), work.target()).with("reason", error.name());
-                    let actor = self.actor(principal, origin);
-                    self.chain(origin, vec![(actor, draft)], &[]);
-                }
-                Err(error)
-            }
-            Err(payload) => {
-                self.txn.rollback(savepoint);
-                self.state = before;
-                std::panic::resume_unwind(payload)
-            }
-        }
-    }
-
-    fn attempt(
-        &mut self,
-        principal: &Principal,
-        origin: &Origin,
-        work: &mut dyn Writing,
-    ) -> Result<(), TenantError> {
-        let bytes_before = self.txn.stored_bytes_delta();
-        self.shared.env.hit("tenant.write", self.shard.tenant());
-        let may_use_cache = !self.people_touched;
-        let mut cx = self.cx(principal, origin);
-        match (&cx.state.profile, principal) {
-            (None, Principal::System("found")) => {}
-            (None, _) => return Err(TenantError::NotFound),
-            (Some(_), _) => {}
-        }
-        if let Principal::User(user) = principal {
-            check_standing(&mut cx, user, may_use_cache)?;
-        }
-        let ends_ms = cx.state.profile.as_ref().and_then(|profile| profile.trial_ends_ms);
-        let trial_ended = ends_ms.is_some_and(|ends_ms| cx.now_ms >= ends_ms);
-        if trial_ended && !work.works_after_trial() && !matches!(principal, Principal::System(_)) {
-            return Err(TenantError::TrialEnded);
-        }
-        work.run(&mut cx)?;
-        let (drafts, forms) =
-            (std::mem::take(&mut cx.drafts), std::mem::take(&mut cx.forms_mentioned));
-        let people_touched = cx.people_touched;
-        self.people_touched |= people_touched;
-        self.charge_bytes(bytes_before)?;
-        self.chain(origin, drafts, &forms);
-        Ok(())
-    }
-
-    fn cx<'b>(&'b mut self, principal: &'b Principal, origin: &'b Origin) -> Cx<'b, 's> {
-        let plan = plan_of(self.shared, &self.state);
-        Cx {
-            txn: &mut self.txn,
-            shard: self.shard,
-            state: &mut self.state,
-            principal,
-            origin,
-            caches: self.caches,
-            plan,
-            env: &self.shared.env,
-            now_ms: self.now_ms,
-            drafts: Vec::new(),
-            forms_mentioned: Vec::new(),
-            people_touched: false,
-        }
-    }
-
-    fn actor(&mut self, principal: &Principal, origin: &Origin) -> Named {
-        self.cx(principal, origin).actor()
-    }
-
-    fn charge_bytes(&mut self, before: i64) -> Result<(), TenantError> {
-        let delta = self.txn.stored_bytes_delta() - before;
-        let used = self.state.used.of(Quota::StorageBytes);
-        let after = used.saturating_add_signed(delta);
-        let limit = plan_of(self.shared, &self.state).limit(Quota::StorageBytes);
-        if let Some(limit) = limit.filter(|&limit| delta > 0 && after > limit) {
-            return Err(TenantError::QuotaExceeded { quota: Quota::StorageBytes, limit });
-        }
-        self.state.used.set(Quota::StorageBytes, after);
-        Ok(())
-    }
-
-    fn chain(&mut self, origin: &Origin, drafts: Vec<(Named, Draft)>, forms: &[FormId]) {
-        for (actor, draft) in drafts {
-            self.entries.push(chain::append(
-                &mut self.state.audit,
-                self.now_ms,
-                actor,
-                origin,
-                draft,
-            ));
-        }
-        let first = self.entries.first().map(|entry| entry.seq);
-        self.forms.extend(forms.iter().filter_map(|&form| first.map(|seq| (form, seq))));
-    }
-
-    fn undo_panicked(&mut self) {
-        *self.caches = Caches::default();
-    }
-
-    /// Once a day, lets answers go whose idempotency keys are too old to be repeated.
-    fn sweep(&mut self, swept_day: &mut u32) -> Result<(), TenantError> {
-        const ROWS: usize = 64;
-        let today = job::day(self.now_ms);
-        if *swept_day == today {
-            return Ok(());
-        }
-        let any = Key::Idempotency { day: 0, digest: [0; 32] };
-        let scan = Scan { prefix: Prefix::kind(&any), after: None, reverse: false, limit: ROWS };
-        let rows = self.txn.scan(&scan)?;
-        let oldest_kept = today.saturating_sub(limits::IDEMPOTENCY_DAYS);
-        let is_old = |key: &Key| matches!(key, Key::Idempotency { day, .. } if *day < oldest_kept);
-        let old: Vec<_> = rows.into_iter().map(|(key, _)| key).filter(is_old).collect();
-        if old.len() < ROWS {
-            *swept_day = today;
-        }
-        for key in &old {
-            self.txn.delete(key)?;
-        }
-        Ok(())
-    }
-
-    /// Writes the audit rows and the state row, and seals the record. `None`: nothing changed.
-    #[expect(clippy::type_complexity, reason = "the three parts are taken apart at once")]
-    fn seal(
-        mut self,
-        durable: &TenantState,
-    ) -> Result<Option<(Sealed, TenantState, Vec<storage::id::UserId>)>, TenantError> {
-        if let Some(first) = self.entries.first().map(|entry| entry.seq) {
-            self.txn.put(&Key::Audit { seq: first }, value::encode(&self.entries))?;
-            self.forms.sort_unstable();
-            self.forms.dedup();
-            for &(form, seq) in &self.forms {
-                self.txn.put(&Key::AuditTrail { form, seq }, Vec::new())?;
-            }
-        }
-        if self.state != *durable {
-            self.txn.put(&Key::State {}, value::encode(&self.state))?;
-        }
-        if self.txn.is_empty() {
-            return Ok(None);
-        }
-        let changes = self.txn.finish();
-        let mut people: Vec<_> = changes
-            .keys()
-            .filter_map(|key| match key {
-                Key::User { id } => Some(id),
-                Key::Session { user, .. } => Some(user),
-                _ => None,
-            })
-            .collect();
-        people.dedup();
-        let sealed = self.shard.seal(changes, self.now_ms)?;
-        Ok(Some((sealed, self.state, people)))
-    }
-}
-
-#[cfg(test)]
-mod tests;

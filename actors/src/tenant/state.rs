@@ -1,7 +1,7 @@
 //! The compartment's own row: what must be known before any command runs.
 //!
-//! It is written with every record, so counters, the head of the audit chain and the data they
-//! speak of can never disagree.
+//! It is written in the same record as whatever changes it, so counters, the head of the audit
+//! chain and the data they speak of can never disagree.
 
 use std::sync::Arc;
 

@@ -28,6 +28,9 @@ impl DataDir {
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700).create(dir).map_err(io_at(dir))?;
         RealDisk.restrict_dir(dir).map_err(io_at(dir))?;
+        if let Some(parent) = dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            RealDisk.sync_dir(parent).map_err(io_at(parent))?;
+        }
         let path = dir.join("LOCK");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);

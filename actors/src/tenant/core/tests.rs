@@ -10,14 +10,18 @@ use storage::view::MemoryView;
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::audit::entry::{Draft, Named};
 use crate::call::{Answered, Idempotency};
 use crate::env::Faults;
 use crate::permit::{CreateForms, Operate, Role};
+use crate::quota::Quota;
+use crate::tenant::cx::Cx;
 use crate::tenant::cx::{Command, Query};
 use crate::tenant::directory::Found;
 use crate::tenant::handle::Gate;
 use crate::tenant::job::{CommandJob, QueryJob};
 use crate::tenant::state::Profile;
+use storage::id::FormId;
 
 /// Adds to a counter row, takes a form of the quota, and is privileged.
 struct Add(u64);
