@@ -3,16 +3,14 @@
 //!
 //! Refuses: to show or change any tenant's content; that needs a person of that tenant.
 
-use actors::audit::entry::{Draft, Named};
 use actors::audit::verify::NodeReport;
 use actors::call::Origin;
 use actors::env::rfc3339;
-use actors::permit::{Permit, Role, WriteTenants};
+use actors::permit::{Permit, Role};
 use actors::supervisor::{NewTenant, PLATFORM_SLUG, TenantSummary, Tenants};
-use actors::tenant::directory::{NewOwner, Standing};
+use actors::tenant::directory::{NewOwner, Standing, by_the_node};
 use actors::tenant::error::{Conflict, TenantError};
 use actors::tenant::members::AddMember;
-use actors::tenant::platform::{PlatformAnswer, RecordPlatformAction};
 use actors::tenant::profile;
 use serde::{Deserialize, Serialize};
 use storage::id::TenantId;
@@ -250,14 +248,13 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
         ControlCommand::ShowTenant { tenant } => show(tenants, find(tenants, &tenant)?),
         ControlCommand::SuspendTenant { tenant } => {
             let id = find(tenants, &tenant)?;
-            tenants.suspend(id).await?;
-            record(tenants, "tenant.suspend", id).await?;
+            let (permit, origin) = (by_the_node(REASON), Origin::default());
+            tenants.suspend(permit, origin, None, id, None).await?;
             show(tenants, id)
         }
         ControlCommand::ResumeTenant { tenant } => {
             let id = find(tenants, &tenant)?;
-            tenants.resume(id).await?;
-            record(tenants, "tenant.resume", id).await?;
+            tenants.resume(by_the_node(REASON), Origin::default(), None, id).await?;
             show(tenants, id)
         }
         ControlCommand::CreateUser { tenant, person, role } => {
@@ -308,8 +305,8 @@ async fn create_tenant(
         None => None,
     };
     let new = NewTenant { slug, name, plan, owner, origin: Origin::default() };
-    let id = app.tenants.create(new).await?;
-    show(&app.tenants, id)
+    let made = app.tenants.create(by_the_node(REASON), None, new).await?;
+    Ok(ControlReply::Tenant(TenantLine::from(&*made.reply)))
 }
 
 async fn create_user(
@@ -336,20 +333,6 @@ async fn hash(app: &App, email: &str, password: String) -> Result<String, Contro
         .hash(&password)
         .await
         .map_err(|error| ControlError::Refused { message: error_chain(&error) })
-}
-
-/// Writes what was done to a tenant to the platform's own chain.
-async fn record(
-    tenants: &Tenants,
-    action: &'static str,
-    tenant: TenantId,
-) -> Result<(), ControlError> {
-    let draft = Draft::success(action, Named::new("tenant", tenant));
-    let command = RecordPlatformAction::<WriteTenants>::new(draft, PlatformAnswer::default());
-    let platform = tenants.find(TenantId::PLATFORM).await?;
-    let permit = Permit::internal(TenantId::PLATFORM, REASON);
-    platform.command(permit, Origin::default(), None, command).await?;
-    Ok(())
 }
 
 /// Verifies on the running node: what is durable, not what its actors believe.

@@ -59,6 +59,20 @@ enum Slot {
     },
 }
 
+/// How often a tenant was faulted lately.
+#[derive(Default)]
+struct Faults {
+    count: u32,
+    until: Duration,
+}
+
+impl Faults {
+    /// Whether the tenant was well for so long since that the next pause is a short one again.
+    fn are_over(&self, now: Duration) -> bool {
+        now >= self.until + limits::BACK_OFF_MAX
+    }
+}
+
 /// The supervisor actor.
 pub struct Supervisor {
     store: Arc<Store>,
@@ -66,7 +80,7 @@ pub struct Supervisor {
     hosts: Hosts,
     board: Arc<slot::Board>,
     slots: HashMap<TenantId, Slot>,
-    faults: HashMap<TenantId, u32>,
+    faults: HashMap<TenantId, Faults>,
     notices: mpsc::UnboundedSender<(TenantId, Cause)>,
     inbox: Option<mpsc::UnboundedReceiver<(TenantId, Cause)>>,
     is_stopping: bool,
@@ -233,16 +247,20 @@ impl Supervisor {
     }
 
     fn fault(&mut self, tenant: TenantId, why: &str) {
+        let now = self.shared.env.monotonic();
         let faults = self.faults.entry(tenant).or_default();
-        *faults += 1;
-        let doublings = (*faults - 1).min(16);
+        if faults.are_over(now) {
+            faults.count = 0;
+        }
+        let doublings = faults.count.min(16);
         let pause = limits::BACK_OFF_FIRST.saturating_mul(1 << doublings).min(limits::BACK_OFF_MAX);
         let jitter = f64::from(self.shared.env.random::<1>()[0]) / 1024.0;
         let pause = pause.mul_f64(1.0 + jitter);
+        let until = now + pause;
+        *faults = Faults { count: faults.count + 1, until };
         tracing::error!(tenant.id = %tenant, why, pause_ms = pause.as_millis(), "a tenant is faulted");
         self.board.stats(tenant).faulted(why);
         self.board.set(tenant, State::Faulted);
-        let until = self.shared.env.monotonic() + pause;
         self.slots.insert(tenant, Slot::Faulted { until });
     }
 
@@ -299,11 +317,7 @@ impl Supervisor {
             }
         }
         let now = self.env().monotonic();
-        let slots = &self.slots;
-        self.faults.retain(|tenant, _| match slots.get(tenant) {
-            Some(Slot::Faulted { until }) => now < *until + limits::BACK_OFF_MAX,
-            _ => true,
-        });
+        self.faults.retain(|_, faults| !faults.are_over(now));
     }
 
     /// Whether every tenant sleeps, for good.

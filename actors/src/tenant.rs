@@ -99,7 +99,11 @@ impl Tenant {
     /// Starts the next record if it can, and comes back when it is durable.
     fn pump(&mut self, ctx: &mut Context<Self>) {
         if self.core.must_wait() {
-            self.wait_for_view(ctx);
+            if self.core.is_stopped() {
+                self.core.refuse_all(|| TenantError::LogStopped);
+            } else {
+                self.wait_for_view(ctx);
+            }
             return;
         }
         let begun = catch_unwind(AssertUnwindSafe(|| self.core.begin()));

@@ -12,9 +12,10 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
 use actors::audit::entry::Named;
 use actors::call::{Answered, Origin};
-use actors::permit::{Action, Capability, Grant, Permit, UserPrincipal};
+use actors::permit::{Action, Capability, Grant, Permit, ReadOwnProfile, UserPrincipal};
 use actors::rate::{Class, Decision, Scope};
 use actors::tenant::cx::{Command, Query};
+use actors::tenant::platform::CheckStanding;
 use futures_util::future::{Ready, ready};
 use serde_json::Value;
 use storage::id::{Id as _, TenantId};
@@ -30,7 +31,8 @@ use crate::limits::{QUERY_BYTES_MAX, TOKEN_BYTES_MAX};
 pub(crate) enum Refusal {
     /// It is answered at once.
     Now(Problem),
-    /// It is answered after the tenant has written the refusal down.
+    /// It is answered after the tenant has said that the credential still stands, and has written
+    /// the refusal down if the capability is privileged.
     OnRecord { grant: Grant, capability: &'static Capability },
 }
 
@@ -67,7 +69,7 @@ pub(crate) fn admit(
             check_host(app, request, &grant)?;
             charge(app, context, context.route.class, &grant)?;
             if !capability.roles.contains(grant.user().role) {
-                return Err(refuse(grant, capability));
+                return Err(Refusal::OnRecord { grant, capability });
             }
             // The cell is empty: a request is admitted once.
             let _ = context.grant.set(grant);
@@ -77,14 +79,8 @@ pub(crate) fn admit(
     Ok(())
 }
 
-fn refuse(grant: Grant, capability: &'static Capability) -> Refusal {
-    if capability.privileged {
-        return Refusal::OnRecord { grant, capability };
-    }
-    Refusal::Now(Problem::new(Kind::FORBIDDEN).with("action", capability.name))
-}
-
-/// Has the tenant write down that a privileged capability was refused, and says what to answer.
+/// Has the tenant check that the credential still stands, and write down that a privileged capability
+/// was refused; says what to answer. Whose rights changed is told so, not that they are forbidden.
 pub(crate) async fn on_record(
     app: &App,
     request: &ServiceRequest,
@@ -95,7 +91,13 @@ pub(crate) async fn on_record(
     let origin = context.origin(request.headers());
     let target = target(context, request.path());
     let recorded = match app.tenants.find(grant.tenant()).await {
-        Ok(tenant) => tenant.record_refusal(grant, origin, capability, target).await,
+        Ok(tenant) if capability.privileged => {
+            tenant.record_refusal(grant, origin, capability, target).await
+        }
+        Ok(tenant) => match grant.permit(grant.tenant()) {
+            Ok(permit) => tenant.query(permit, CheckStanding::<ReadOwnProfile>::default()).await,
+            Err(denied) => return Problem::internal(denied),
+        },
         Err(error) => Err(error),
     };
     match recorded {
@@ -133,8 +135,11 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<Grant, Problem> {
     let missing = || Problem::new(Kind::UNAUTHENTICATED);
     let mut values = headers.get_all(header::AUTHORIZATION);
     let value = values.next().ok_or_else(missing)?;
-    if values.next().is_some() || value.len() > TOKEN_BYTES_MAX {
+    if values.next().is_some() {
         return Err(missing());
+    }
+    if value.len() > TOKEN_BYTES_MAX {
+        return Err(Problem::new(Kind::INVALID_TOKEN));
     }
     let text = value.to_str().map_err(|_| missing())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;

@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::permit::{Action as _, Grant, Permit, Role, UserPrincipal, WriteOwnSessions};
 use actors::rate::Class;
 use actors::supervisor::NewTenant;
-use actors::tenant::directory::NewOwner;
+use actors::tenant::directory::{NewOwner, by_the_node};
 use actors::tenant::error::{FieldError, TenantError};
 use actors::tenant::handle::TenantHandle;
 use actors::tenant::people::normalise_email;
@@ -190,7 +190,7 @@ async fn sign_up(
         owner: Some(NewOwner { email: email.clone(), password_phc }),
         origin: origin(&request),
     };
-    let tenant = app.tenants.create(new).await?;
+    let tenant = app.tenants.create(by_the_node("sign-up"), None, new).await?.reply.id;
     let door = app.tenants.find(tenant).await?;
     let credential = door.query(Permit::anonymous(tenant), ReadCredential { email }).await?;
     let credential = credential.ok_or(TenantError::BadCredentials)?;

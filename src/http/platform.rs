@@ -2,24 +2,26 @@
 //! audit logs hold. A platform administrator's token is for the platform's compartment, which is the
 //! only tenant it reaches; what is inside any other tenant these routes cannot see.
 //!
-//! Each act is written to the platform's own chain in the administrator's name, with its outcome.
+//! Each act is one record of the platform's compartment: what it changes there, the audit entry in the
+//! administrator's name, and the answer for its idempotency key. Nothing is done outside that record
+//! but what repeating the request completes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::audit::entry::{Draft, Named};
 use actors::audit::verify::NodeReport;
-use actors::call::{Answered, Origin, Page};
+use actors::call::{Answered, Page};
 use actors::env::rfc3339;
 use actors::limits::TEXT_BYTES_MAX;
 use actors::permit::{Action, ReadTenants, VerifyAudit, WriteTenants};
 use actors::supervisor::{NewTenant, TenantSummary};
 use actors::tenant::directory::{NewOwner, Standing};
-use actors::tenant::error::{FieldError, TenantError};
+use actors::tenant::error::FieldError;
 use actors::tenant::people::normalise_email;
-use actors::tenant::platform::{CheckStanding, PlatformAnswer};
+use actors::tenant::platform::{CheckStanding, RecordVerification};
 use actors::tenant::profile::{check_name, check_slug};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -34,11 +36,8 @@ use crate::http::audit::busy;
 use crate::http::extract::{At, Json, Paged, Query};
 use crate::http::passwords::{Secret, check_new};
 use crate::http::problem::{Kind, Problem};
+use crate::http::request::idempotency;
 use crate::http::routes::{Access, Route, Verb};
-
-mod desk;
-
-use desk::{Desk, Opened};
 
 /// How old a tenant is before it has to have a history: its founding takes two records.
 const FOUNDING_MS_MAX: u64 = 60_000;
@@ -219,9 +218,8 @@ impl CreateTenantBody {
     }
 }
 
-fn view(app: &App, tenant: TenantId) -> Result<Vec<u8>, Problem> {
-    let summary = app.tenants.summary(tenant).ok_or_else(Problem::not_found)?;
-    serde_json::to_vec(&PlatformTenantView::from(&*summary)).map_err(Problem::internal)
+fn shown(status: StatusCode, summary: &TenantSummary) -> Result<HttpResponse, Problem> {
+    answer::json(status, &PlatformTenantView::from(summary))
 }
 
 async fn list(
@@ -268,7 +266,8 @@ async fn read(
     At(tenant): At<TenantId>,
 ) -> Result<HttpResponse, Problem> {
     prove(allowed).await?;
-    Ok(answer::bytes(StatusCode::OK, view(&app, tenant)?))
+    let summary = app.tenants.summary(tenant).ok_or_else(Problem::not_found)?;
+    shown(StatusCode::OK, &summary)
 }
 
 async fn create(
@@ -278,10 +277,7 @@ async fn create(
     Json(body): Json<CreateTenantBody>,
 ) -> Result<HttpResponse, Problem> {
     body.check()?;
-    let desk = match Desk::open(&request, &app, allowed).await? {
-        Opened::ToDo(desk) => desk,
-        Opened::Done(reply) => return created(Answered { reply, replayed: true }),
-    };
+    let key = idempotency(&request, &allowed.user().user.to_string())?;
     let CreateTenantBody { slug, name, plan, owner } = body;
     let owner = match owner {
         Some(OwnerBody { email, password }) => {
@@ -290,82 +286,26 @@ async fn create(
         }
         None => None,
     };
-    let origin = desk.origin.clone();
-    let new = NewTenant { slug: slug.clone(), name, plan, owner, origin };
-    match app.tenants.create(new).await {
-        Ok(tenant) => {
-            let json = view(&app, tenant)?.into();
-            let location = Some(format!("/v1/platform/tenants/{tenant}"));
-            let draft = Draft::success("tenant.create", Named::new("tenant", tenant));
-            let answer = PlatformAnswer { location, json };
-            created(desk.done(draft.with("slug", slug), answer).await?)
-        }
-        Err(error) => {
-            let draft = Draft::failed("tenant.create", Named::new("tenant", "-"));
-            Err(desk.failed(draft.with("slug", slug), error).await)
-        }
-    }
-}
-
-fn created(answered: Answered<PlatformAnswer>) -> Result<HttpResponse, Problem> {
-    let PlatformAnswer { location, json } = answered.reply;
-    let mut response = answer::bytes(StatusCode::CREATED, json.into_vec());
-    if let Some(location) = location {
-        let location = HeaderValue::from_str(&location).map_err(Problem::internal)?;
-        response.headers_mut().insert(header::LOCATION, location);
-    }
+    let new = NewTenant { slug, name, plan, owner, origin: allowed.origin() };
+    let answered = app.tenants.create(allowed.into_permit(), key, new).await?;
+    let location = format!("/v1/platform/tenants/{}", answered.reply.id);
+    let location = HeaderValue::from_str(&location).map_err(Problem::internal)?;
+    let mut response = shown(StatusCode::CREATED, &answered.reply)?;
+    response.headers_mut().insert(header::LOCATION, location);
     Ok(answer::replayed(response, answered.replayed))
 }
 
-/// Does something to one tenant, writes it down either way, and answers with what the tenant is now.
-async fn change(
-    request: &HttpRequest,
-    app: &App,
-    allowed: Allowed<WriteTenants>,
-    tenant: TenantId,
-    (action, detail): (&'static str, Option<(&str, String)>),
-    effect: impl AsyncFnOnce(Origin) -> Result<(), TenantError>,
-) -> Result<HttpResponse, Problem> {
-    let desk = match Desk::open(request, app, allowed).await? {
-        Opened::ToDo(desk) => desk,
-        Opened::Done(answer) => return Ok(answer::bytes(StatusCode::OK, answer.json.into_vec())),
-    };
-    let noted = |draft: Draft| match detail {
-        Some((name, text)) => draft.with(name, text),
-        None => draft,
-    };
-    let target = Named::new("tenant", tenant);
-    match effect(desk.origin.clone()).await {
-        Ok(()) => {
-            let answer = PlatformAnswer { location: None, json: view(app, tenant)?.into() };
-            let answered = desk.done(noted(Draft::success(action, target)), answer).await?;
-            Ok(answer::bytes(StatusCode::OK, answered.reply.json.into_vec()))
-        }
-        Err(error) => Err(desk.failed(noted(Draft::failed(action, target)), error).await),
-    }
-}
-
 async fn change_plan(
-    request: HttpRequest,
     app: web::Data<App>,
     allowed: Allowed<WriteTenants>,
     At(tenant): At<TenantId>,
     Json(ChangePlanBody { plan }): Json<ChangePlanBody>,
 ) -> Result<HttpResponse, Problem> {
-    if app.plans.get(&plan).is_none() {
-        let known = app.plans.0.keys().cloned().collect::<Vec<_>>().join(", ");
-        return Err(Problem::invalid("/plan", format!("no such plan; there are: {known}")));
-    }
-    let noted = ("tenant.plan_change", Some(("plan", plan.clone())));
-    let tenants = app.tenants.clone();
-    change(&request, &app, allowed, tenant, noted, async move |origin| {
-        tenants.set_plan(tenant, &plan, origin).await
-    })
-    .await
+    let origin = allowed.origin();
+    changed(app.tenants.set_plan(allowed.into_permit(), origin, None, tenant, plan).await?)
 }
 
 async fn suspend(
-    request: HttpRequest,
     app: web::Data<App>,
     allowed: Allowed<WriteTenants>,
     At(tenant): At<TenantId>,
@@ -375,52 +315,44 @@ async fn suspend(
         let message = format!("must say why, in at most {TEXT_BYTES_MAX} bytes");
         return Err(Problem::invalid("/reason", message));
     }
-    let noted = ("tenant.suspend", Some(("reason", reason)));
-    let tenants = app.tenants.clone();
-    change(&request, &app, allowed, tenant, noted, async move |_| tenants.suspend(tenant).await)
-        .await
+    let origin = allowed.origin();
+    changed(app.tenants.suspend(allowed.into_permit(), origin, None, tenant, Some(reason)).await?)
 }
 
 async fn resume(
-    request: HttpRequest,
     app: web::Data<App>,
     allowed: Allowed<WriteTenants>,
     At(tenant): At<TenantId>,
 ) -> Result<HttpResponse, Problem> {
-    let noted = ("tenant.resume", None);
-    let tenants = app.tenants.clone();
-    change(&request, &app, allowed, tenant, noted, async move |_| tenants.resume(tenant).await)
-        .await
+    let origin = allowed.origin();
+    changed(app.tenants.resume(allowed.into_permit(), origin, None, tenant).await?)
 }
 
+fn changed(answered: Answered<Arc<TenantSummary>>) -> Result<HttpResponse, Problem> {
+    shown(StatusCode::OK, &answered.reply)
+}
+
+/// Two checks for two questions: one before the work, and one for the record of how it ended.
 async fn verify(
-    request: HttpRequest,
     app: web::Data<App>,
-    allowed: Allowed<VerifyAudit>,
+    (before, after): (Allowed<VerifyAudit>, Allowed<VerifyAudit>),
     Query(Which { tenant }): Query<Which>,
 ) -> Result<HttpResponse, Problem> {
-    let desk = match Desk::open(&request, &app, allowed).await? {
-        Opened::ToDo(desk) => desk,
-        Opened::Done(answer) => return Ok(answer::bytes(StatusCode::OK, answer.json.into_vec())),
-    };
+    prove(before).await?;
     let known = known_tenants(&app);
-    let (target, tenants) = match tenant {
-        None => (Named::new("node", "-"), known),
+    let (tenant, tenants) = match tenant {
+        None => (None, known),
         Some(text) => {
             let tenant = text.parse().ok().filter(|tenant| known.contains(tenant));
             let tenant: TenantId = tenant.ok_or_else(Problem::not_found)?;
-            (Named::new("tenant", tenant), [tenant].into())
+            (Some(tenant), [tenant].into())
         }
     };
     let report = app.anchor.verify(tenants).await.map_err(busy)?;
-    let bad = report.tenants.iter().filter(|tenant| !tenant.ok).count();
-    let draft = Draft::success("audit.verify", target)
-        .with("ok", report.ok)
-        .with("tenants", report.tenants.len() as u64)
-        .with("bad", bad as u64);
-    let json = serde_json::to_vec(&report).map_err(Problem::internal)?.into();
-    let answered = desk.done(draft, PlatformAnswer { location: None, json }).await?;
-    Ok(answer::bytes(StatusCode::OK, answered.reply.json.into_vec()))
+    let bad = report.tenants.iter().filter(|tenant| !tenant.ok).count() as u64;
+    let (ok, tenants) = (report.ok, report.tenants.len() as u64);
+    after.command(RecordVerification { tenant, ok, tenants, bad }).await?;
+    answer::json(StatusCode::OK, &report)
 }
 
 /// Every tenant with a history, and every tenant that should have one: a history that is gone whole

@@ -28,9 +28,9 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::http::allowed::Allowed;
 use crate::http::answer;
-use crate::http::extract::{At, IfMatch, Json, Paged, Query};
+use crate::http::extract::{At, IfMatch, Json, Paged, Query, RawBody};
 use crate::http::forms::{REASON_HEADER, reason};
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
 const LIST_QUERY: &[&str] =
@@ -248,12 +248,15 @@ impl FromRequest for Decision {
     type Future = LocalBoxFuture<'static, Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let headers = request.headers();
-        let is_absent = !headers.contains_key(header::CONTENT_TYPE)
-            && !headers.contains_key(header::TRANSFER_ENCODING)
-            && headers.get(header::CONTENT_LENGTH).is_none_or(|length| length == "0");
-        if is_absent {
-            return Box::pin(async { Ok(Self(DecisionBody::default())) });
+        // Clients frame an empty body in many ways, so only reading it tells that it is empty.
+        if !request.headers().contains_key(header::CONTENT_TYPE) {
+            let body = RawBody::from_request(request, payload);
+            return Box::pin(async move {
+                let RawBody(bytes) = body.await?;
+                let is_absent = bytes.is_empty();
+                let body = is_absent.then(DecisionBody::default);
+                body.map(Self).ok_or_else(|| Problem::new(Kind::UNSUPPORTED_MEDIA))
+            });
         }
         let body = Json::<DecisionBody>::from_request(request, payload);
         Box::pin(async move { body.await.map(|Json(body)| Self(body)) })

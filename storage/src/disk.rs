@@ -74,6 +74,11 @@ pub trait Disk: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// How many bytes still fit on the disk of a directory, where the disk knows.
+    fn available_bytes(&self, _dir: &Path) -> io::Result<Option<u64>> {
+        Ok(None)
+    }
+
     /// Reads a whole small file.
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;
@@ -156,6 +161,10 @@ impl Disk for RealDisk {
     fn permissions(&self, path: &Path) -> io::Result<Option<u32>> {
         let permissions = std::fs::metadata(path)?.permissions();
         Ok(Some(std::os::unix::fs::PermissionsExt::mode(&permissions) & 0o777))
+    }
+
+    fn available_bytes(&self, dir: &Path) -> io::Result<Option<u64>> {
+        fs4::available_space(dir).map(Some)
     }
 }
 

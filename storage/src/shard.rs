@@ -144,6 +144,11 @@ impl Shard {
         self.parts.applier.is_backlogged() || self.pending.bytes() >= PENDING_BYTES_MAX
     }
 
+    /// Whether the view failed, so that no write is taken before the next start.
+    pub fn is_stopped(&self) -> bool {
+        self.parts.applier.failure().is_some()
+    }
+
     /// Forgets what the view has by now. Done at each confirm; call it when no more are coming.
     pub fn prune(&mut self) {
         let applied = self.applied_lsn();

@@ -383,7 +383,7 @@ impl Shared {
         let tail = self.store.log().tail(tenant)?;
         match known {
             Some(known) if (tail.lsn, tail.hash) == (known.lsn, known.record) => return Ok(None),
-            Some(known) if tail.lsn <= known.lsn => {
+            Some(known) if tail.lsn <= known.lsn || !self.holds(tenant, &known)? => {
                 self.suspect(tenant);
                 return Ok(None);
             }
@@ -398,6 +398,13 @@ impl Shared {
             }
         }
         Ok(None)
+    }
+
+    /// Whether the anchored record is the one in the log; an archived one is for the verifier.
+    fn holds(&self, tenant: TenantId, known: &Leaf) -> Result<bool, LogError> {
+        let records = self.store.log().read_from(tenant, known.lsn, 1)?;
+        let found = records.first().map(|record| &record.header);
+        Ok(found.is_none_or(|found| found.lsn != known.lsn || found.hash == known.record))
     }
 
     /// The end of the audit chain, if this record says it.
@@ -443,6 +450,7 @@ impl Shared {
                 Some(known) if known == leaf => {}
                 // Anchoring over it would hide what was anchored before.
                 Some(known) if leaf.lsn <= known.lsn => self.suspect(leaf.tenant),
+                _ if lock(&self.suspects).contains(&leaf.tenant) => {}
                 _ => leaves.push(leaf),
             }
         }

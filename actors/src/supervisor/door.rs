@@ -4,22 +4,26 @@ use std::sync::Arc;
 
 use actix::Addr;
 use storage::id::TenantId;
-use storage::store::Store;
-use tokio::sync::oneshot;
+use storage::keystore::KeyError;
+use storage::store::{Store, StoreError};
+use tokio::sync::{Mutex, oneshot};
 
-use crate::call::Origin;
+use crate::call::{Answered, Idempotency, Origin};
 use crate::limits;
-use crate::permit::{Operate, Permit, Role};
+use crate::permit::{Operate, Permit, Role, WriteTenants};
 use crate::supervisor::slot::{ActorHealth, Board};
 use crate::supervisor::{Rest, StopAll, Supervisor, Wake};
 use crate::tenant::core::Shared;
+use crate::tenant::cx::Command;
 use crate::tenant::directory::{
-    self, ChangeDirectory, ChangePlan, DirectoryRow, Found, ListDirectory, NewOwner, ReserveTenant,
-    Standing,
+    self, ChangeDirectory, ChangePlan, DirectoryChange, DirectoryRow, Found, ListDirectory,
+    NewOwner, ReadDirectory, ReserveTenant, Standing,
 };
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::handle::{TenantHandle, operate};
 use crate::tenant::state::Profile;
+
+pub use crate::tenant::directory::TenantSummary;
 
 /// The platform compartment's short name.
 pub const PLATFORM_SLUG: &str = "platform";
@@ -39,39 +43,6 @@ pub struct NewTenant {
     pub origin: Origin,
 }
 
-/// What the directory says of a tenant.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TenantSummary {
-    /// Which tenant.
-    pub id: TenantId,
-    /// Its short name.
-    pub slug: Arc<str>,
-    /// The name people see, as of its founding.
-    pub name: Arc<str>,
-    /// Its plan.
-    pub plan: Arc<str>,
-    /// Where its data is.
-    pub region: Arc<str>,
-    /// Whether it is served.
-    pub standing: Standing,
-    /// When it was made, Unix milliseconds.
-    pub created_ms: u64,
-}
-
-impl From<DirectoryRow> for TenantSummary {
-    fn from(row: DirectoryRow) -> Self {
-        Self {
-            id: row.id,
-            slug: row.slug.into(),
-            name: row.name.into(),
-            plan: row.plan.into(),
-            region: row.region.into(),
-            standing: row.standing,
-            created_ms: row.created_ms,
-        }
-    }
-}
-
 pub(crate) struct Parts {
     pub addr: Addr<Supervisor>,
     pub store: Arc<Store>,
@@ -85,6 +56,22 @@ struct Inner {
     parts: Parts,
     directory: papaya::HashMap<TenantId, Arc<TenantSummary>>,
     slugs: papaya::HashMap<Arc<str>, TenantId>,
+    /// Short names whose tenants are being made right now.
+    underway: papaya::HashSet<Arc<str>>,
+    /// One change of a tenant at a time, so that memory, the directory and the tenant itself agree.
+    turns: papaya::HashMap<TenantId, Arc<Mutex<()>>>,
+}
+
+/// A short name while its tenant is being made. Given back when dropped.
+struct Underway {
+    tenants: Tenants,
+    slug: Arc<str>,
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.tenants.0.underway.pin().remove(&self.slug);
+    }
 }
 
 /// The door to all tenants. Cheap to clone.
@@ -93,8 +80,13 @@ pub struct Tenants(Arc<Inner>);
 
 impl Tenants {
     pub(crate) fn new(parts: Parts) -> Self {
-        let (directory, slugs) = (papaya::HashMap::new(), papaya::HashMap::new());
-        Self(Arc::new(Inner { parts, directory, slugs }))
+        Self(Arc::new(Inner {
+            parts,
+            directory: papaya::HashMap::new(),
+            slugs: papaya::HashMap::new(),
+            underway: papaya::HashSet::new(),
+            turns: papaya::HashMap::new(),
+        }))
     }
 
     /// Founds the platform's compartment on the first start, and reads the directory.
@@ -103,8 +95,7 @@ impl Tenants {
         let platform = self.wake(TenantId::PLATFORM).await?;
         let profile = self.profile(PLATFORM_SLUG, "Platform", "enterprise");
         let found = Found { profile, owner: None, role: Role::PlatformAdmin, is_repeatable: true };
-        let permit = Permit::<Operate>::internal(TenantId::PLATFORM, "found");
-        platform.command(permit, Origin::default(), None, found).await?;
+        platform.command(founding(TenantId::PLATFORM), Origin::default(), None, found).await?;
         let mut after = None;
         loop {
             let list = ListDirectory { after, limit: limits::SCAN_ROWS_MAX };
@@ -153,6 +144,11 @@ impl Tenants {
                 Some(Standing::Active) => {}
             }
         }
+        self.find_any(tenant).await
+    }
+
+    /// The door to one tenant, served or not: for what the platform itself has to do there.
+    async fn find_any(&self, tenant: TenantId) -> Result<TenantHandle, TenantError> {
         match self.0.parts.board.find(tenant) {
             Some(handle) => Ok(handle),
             None => self.wake(tenant).await,
@@ -195,43 +191,102 @@ impl Tenants {
         self.0.directory.len()
     }
 
-    /// Makes a tenant. It exists when this returns; a crash midway leaves a reserved short name
-    /// that the same request completes.
-    pub async fn create(&self, new: NewTenant) -> Result<TenantId, TenantError> {
+    /// Makes a tenant. It exists when this returns. The platform's record comes first; whatever
+    /// stops the founding after it, the same request completes it, with or without its key.
+    ///
+    /// # Errors
+    /// [`TenantError::Invalid`] at `/plan`, [`Conflict::SlugTaken`], [`TenantError::StaleCredential`]
+    /// and the like; [`TenantError::NotFound`] for a permit that is not the platform's.
+    pub async fn create(
+        &self,
+        permit: Permit<WriteTenants>,
+        idempotency: Option<Idempotency>,
+        new: NewTenant,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
+        let tenants = self.clone();
+        to_its_end(async move { tenants.reserve_and_found(permit, idempotency, new).await }).await
+    }
+
+    async fn reserve_and_found(
+        &self,
+        permit: Permit<WriteTenants>,
+        idempotency: Option<Idempotency>,
+        new: NewTenant,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
         let Parts { shared, store, region, default_plan, .. } = &self.0.parts;
-        let plan = new.plan.unwrap_or_else(|| default_plan.clone());
-        if shared.plans.get(&plan).is_none() {
-            let known = shared.plans.0.keys().cloned().collect::<Vec<_>>().join(", ");
-            return Err(TenantError::invalid("/plan", format!("no such plan; there are: {known}")));
+        let NewTenant { slug, name, plan, owner, origin } = new;
+        let holder = self.by_slug(&slug);
+        if holder == Some(TenantId::PLATFORM) {
+            return Err(TenantError::Conflict(Conflict::SlugTaken));
         }
-        let tenant = match self.by_slug(&new.slug) {
-            Some(id) if id != TenantId::PLATFORM && is_unfounded(store, id) => id,
-            Some(_) => return Err(TenantError::Conflict(Conflict::SlugTaken)),
-            None => {
-                let id: TenantId = shared.env.new_id();
-                let row = DirectoryRow {
-                    id,
-                    slug: new.slug.clone(),
-                    name: new.name.clone(),
-                    plan: plan.clone(),
-                    region: region.clone(),
-                    standing: Standing::Active,
-                    created_ms: shared.env.now_ms(),
-                };
-                let platform = self.find(TenantId::PLATFORM).await?;
-                let permit = operate(TenantId::PLATFORM, "tenant creation");
-                let reserve = ReserveTenant { row: row.clone() };
-                platform.command(permit, new.origin.clone(), None, reserve).await?;
-                self.keep(row);
-                id
-            }
+        // A reservation that somebody is about to complete was not left behind.
+        let underway = self.enter(&slug);
+        let unfounded = holder.filter(|&id| underway.is_some() && is_unfounded(store, id));
+        let row = DirectoryRow {
+            id: shared.env.new_id(),
+            slug,
+            name,
+            plan: plan.unwrap_or_else(|| default_plan.clone()),
+            region: region.clone(),
+            standing: Standing::Active,
+            created_ms: shared.env.now_ms(),
         };
+        let reserve = ReserveTenant { row, unfounded, plans: shared.plans.clone() };
+        let reserved = self.record(permit, &origin, &idempotency, reserve).await?;
+        self.know(&reserved.reply);
+        let founded = self.found(reserved.reply.id, owner, origin, idempotency).await?;
+        let replayed = reserved.replayed && founded.replayed;
+        Ok(Answered { reply: Arc::new(reserved.reply.into()), replayed })
+    }
+
+    /// Gives a reserved tenant its first record. The key is kept there as well: that tells the
+    /// request that founded it from another that was faster.
+    async fn found(
+        &self,
+        tenant: TenantId,
+        owner: Option<NewOwner>,
+        origin: Origin,
+        idempotency: Option<Idempotency>,
+    ) -> Result<Answered<()>, TenantError> {
+        let turn = self.turn(tenant);
+        let _turn = turn.lock().await;
         self.make_keys(tenant).await?;
-        let profile = self.profile(&new.slug, &new.name, &plan);
-        let found = Found { profile, owner: new.owner, role: Role::Owner, is_repeatable: false };
-        let permit = Permit::<Operate>::internal(tenant, "found");
-        self.find(tenant).await?.command(permit, new.origin, None, found).await?;
-        Ok(tenant)
+        let now = self.summary(tenant).ok_or(TenantError::NotFound)?;
+        let profile = self.profile(&now.slug, &now.name, &now.plan);
+        let found = Found { profile, owner, role: Role::Owner, is_repeatable: false };
+        self.find_any(tenant).await?.command(founding(tenant), origin, idempotency, found).await
+    }
+
+    /// Marks a short name as being worked on. `None`: it is already.
+    fn enter(&self, slug: &str) -> Option<Underway> {
+        let slug: Arc<str> = slug.into();
+        let is_first = self.0.underway.pin().insert(slug.clone());
+        is_first.then(|| Underway { tenants: self.clone(), slug })
+    }
+
+    /// Keeps a new entry in memory, unless a later one is there.
+    fn know(&self, row: &DirectoryRow) {
+        let summary = Arc::new(TenantSummary::from(row.clone()));
+        self.0.slugs.pin().insert(summary.slug.clone(), summary.id);
+        self.0.directory.pin().get_or_insert(summary.id, summary);
+    }
+
+    /// Has the platform's compartment change the directory, write that down and keep the answer.
+    async fn record<C>(
+        &self,
+        permit: Permit<WriteTenants>,
+        origin: &Origin,
+        idempotency: &Option<Idempotency>,
+        command: C,
+    ) -> Result<Answered<DirectoryRow>, TenantError>
+    where
+        C: Command<Action = WriteTenants, Reply = DirectoryRow>,
+    {
+        if permit.tenant() != TenantId::PLATFORM {
+            return Err(TenantError::NotFound);
+        }
+        let platform = self.find(TenantId::PLATFORM).await?;
+        platform.command(permit, origin.clone(), idempotency.clone(), command).await
     }
 
     async fn make_keys(&self, tenant: TenantId) -> Result<(), TenantError> {
@@ -241,53 +296,127 @@ impl Tenants {
             if store.keystore().contains(tenant)? || store.log().tail(tenant)?.lsn > 0 {
                 return Ok(());
             }
-            store.create_tenant(tenant).map(drop)
+            match store.create_tenant(tenant) {
+                // Somebody else who wants the same short name was quicker.
+                Err(StoreError::Keys(KeyError::Exists { .. })) => Ok(()),
+                made => made.map(drop),
+            }
         });
         Ok(made.await.map_err(|_| TenantError::Restarting)??)
     }
 
     /// Stops serving a tenant, until [`resume`](Self::resume). Nothing is lost.
-    pub async fn suspend(&self, tenant: TenantId) -> Result<(), TenantError> {
-        self.change(tenant, Some(Standing::Suspended), None).await?;
-        // From here on nobody finds it; what is under way ends, and then it sleeps.
-        self.rest(tenant);
-        Ok(())
+    ///
+    /// # Errors
+    /// [`TenantError::NotFound`] for an unknown tenant, [`TenantError::StaleCredential`] and the like.
+    pub async fn suspend(
+        &self,
+        permit: Permit<WriteTenants>,
+        origin: Origin,
+        idempotency: Option<Idempotency>,
+        tenant: TenantId,
+        reason: Option<String>,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
+        let change = DirectoryChange::Suspend { reason };
+        self.change(permit, origin, idempotency, tenant, change).await
     }
     /// Serves a suspended tenant again.
-    pub async fn resume(&self, tenant: TenantId) -> Result<(), TenantError> {
-        self.change(tenant, Some(Standing::Active), None).await
+    ///
+    /// # Errors
+    /// As [`suspend`](Self::suspend).
+    pub async fn resume(
+        &self,
+        permit: Permit<WriteTenants>,
+        origin: Origin,
+        idempotency: Option<Idempotency>,
+        tenant: TenantId,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
+        self.change(permit, origin, idempotency, tenant, DirectoryChange::Resume).await
     }
-    /// Puts a tenant on another plan, from its next request on.
+    /// Puts a tenant, served or not, on another plan from its next request on. The platform's record
+    /// comes first; if the tenant cannot be told then, the same request completes it.
+    ///
+    /// # Errors
+    /// As [`suspend`](Self::suspend), and [`TenantError::Invalid`] at `/plan`.
     pub async fn set_plan(
         &self,
-        tenant: TenantId,
-        plan: &str,
+        permit: Permit<WriteTenants>,
         origin: Origin,
-    ) -> Result<(), TenantError> {
-        let Some(row) = self.0.parts.shared.plans.get(plan) else {
-            return Err(TenantError::invalid("/plan", "no such plan"));
-        };
-        let change = ChangePlan { plan: plan.to_owned(), days: row.days };
-        let permit = operate(tenant, "plan change by the platform");
-        self.find(tenant).await?.command(permit, origin, None, change).await?;
-        self.change(tenant, None, Some(plan.to_owned())).await
+        idempotency: Option<Idempotency>,
+        tenant: TenantId,
+        plan: String,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
+        let plans = self.0.parts.shared.plans.clone();
+        let change = DirectoryChange::Plan { plan, plans };
+        self.change(permit, origin, idempotency, tenant, change).await
     }
 
     async fn change(
         &self,
+        permit: Permit<WriteTenants>,
+        origin: Origin,
+        idempotency: Option<Idempotency>,
         tenant: TenantId,
-        standing: Option<Standing>,
-        plan: Option<String>,
-    ) -> Result<(), TenantError> {
-        if self.summary(tenant).is_none() {
-            return Err(TenantError::NotFound);
-        }
+        change: DirectoryChange,
+    ) -> Result<Answered<Arc<TenantSummary>>, TenantError> {
+        let tenants = self.clone();
+        to_its_end(async move {
+            let turn = tenants.turn(tenant);
+            let _turn = turn.lock().await;
+            let is_plan = matches!(change, DirectoryChange::Plan { .. });
+            let command = ChangeDirectory { tenant, change };
+            let mut answered = tenants.record(permit, &origin, &idempotency, command).await?;
+            let now = if answered.replayed {
+                // The first answer may be older than what others changed since.
+                tenants.reread(tenant).await?
+            } else {
+                answered.reply.clone()
+            };
+            tenants.keep(now.clone());
+            if is_plan {
+                answered.replayed &= tenants.tell_plan(&now, origin, idempotency).await?;
+            }
+            if now.standing == Standing::Suspended {
+                // From here on nobody finds it; what is under way ends, and then it sleeps.
+                tenants.rest(tenant);
+            }
+            let Answered { reply, replayed } = answered;
+            Ok(Answered { reply: Arc::new(reply.into()), replayed })
+        })
+        .await
+    }
+
+    async fn reread(&self, tenant: TenantId) -> Result<DirectoryRow, TenantError> {
         let platform = self.find(TenantId::PLATFORM).await?;
-        let permit = operate(TenantId::PLATFORM, "tenant change");
-        let change = ChangeDirectory { tenant, standing, plan };
-        let row = platform.command(permit, Origin::default(), None, change).await?.reply;
-        self.keep(row);
-        Ok(())
+        let permit = operate(TenantId::PLATFORM, "read the directory");
+        platform.query(permit, ReadDirectory { tenant }).await
+    }
+
+    /// Has the tenant itself take over the plan that the directory says. Whether it had before.
+    async fn tell_plan(
+        &self,
+        now: &DirectoryRow,
+        origin: Origin,
+        idempotency: Option<Idempotency>,
+    ) -> Result<bool, TenantError> {
+        let Parts { store, shared, .. } = &self.0.parts;
+        if is_unfounded(store, now.id) {
+            // Its founding reads the directory.
+            return Ok(false);
+        }
+        let days = shared.plans.get(&now.plan).and_then(|plan| plan.days);
+        let change = ChangePlan { plan: now.plan.clone(), days };
+        let permit = operate(now.id, "plan change by the platform");
+        let door = self.find_any(now.id).await?;
+        Ok(door.command(permit, origin, idempotency, change).await?.replayed)
+    }
+
+    /// Whose turn it is to change a tenant. An unknown one has none, so that guesses keep no memory.
+    fn turn(&self, tenant: TenantId) -> Arc<Mutex<()>> {
+        match self.summary(tenant) {
+            Some(_) => self.0.turns.pin().get_or_insert_with(tenant, Arc::default).clone(),
+            None => Arc::default(),
+        }
     }
 
     /// Lets a tenant sleep now, if it is idle.
@@ -324,3 +453,20 @@ impl Tenants {
 fn is_unfounded(store: &Store, tenant: TenantId) -> bool {
     store.log().tail(tenant).is_ok_and(|tail| tail.lsn == 0)
 }
+
+/// For the first record of a compartment, which has no other way in.
+fn founding(tenant: TenantId) -> Permit<Operate> {
+    Permit::internal(tenant, "found")
+}
+
+/// Runs what was begun to its end even if the caller goes away midway, so that memory never stays
+/// behind what is on record.
+async fn to_its_end<T: 'static>(
+    act: impl Future<Output = Result<T, TenantError>> + 'static,
+) -> Result<T, TenantError> {
+    // An error means that the thread ends or the act panicked: nobody knows how far it came.
+    actix_rt::spawn(act).await.map_err(|_| TenantError::TimedOut)?
+}
+
+#[cfg(test)]
+mod tests;

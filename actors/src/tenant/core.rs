@@ -131,6 +131,11 @@ impl Core {
         self.in_flight.is_none() && !self.queue.is_empty() && self.shard.is_backlogged()
     }
 
+    /// Whether waiting is in vain: the view failed and takes nothing before the next start.
+    pub fn is_stopped(&self) -> bool {
+        self.shard.is_stopped()
+    }
+
     /// Takes a job: answers a query now, queues a command.
     pub(crate) fn accept(&mut self, job: Job) {
         match job.work {

@@ -1,6 +1,8 @@
 //! The platform compartment's list of tenants, and the founding of a tenant.
 //!
-//! The directory knows names, plans and states; what is inside a tenant only the tenant knows.
+//! The directory knows names, plans and states; what is inside a tenant only the tenant knows. Each
+//! change of it is one record: the entry, the audit entry in the name of whoever asked, and the answer
+//! kept for their idempotency key.
 
 use std::sync::Arc;
 
@@ -10,7 +12,8 @@ use storage::keys::{Key, Prefix};
 use storage::txn::Scan;
 
 use crate::audit::entry::{Draft, Named};
-use crate::permit::{Operate, Role};
+use crate::permit::{Operate, Permit, Role, WriteTenants};
+use crate::quota::Plans;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::job::DAY_MS;
@@ -46,59 +49,188 @@ pub struct DirectoryRow {
     pub created_ms: u64,
 }
 
-/// Takes a short name for a new tenant.
+/// What the directory says of a tenant, as it is kept in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantSummary {
+    /// Which tenant.
+    pub id: TenantId,
+    /// Its short name.
+    pub slug: Arc<str>,
+    /// The name people see, as of its founding.
+    pub name: Arc<str>,
+    /// Its plan.
+    pub plan: Arc<str>,
+    /// Where its data is.
+    pub region: Arc<str>,
+    /// Whether it is served.
+    pub standing: Standing,
+    /// When it was made, Unix milliseconds.
+    pub created_ms: u64,
+}
+
+impl From<DirectoryRow> for TenantSummary {
+    fn from(row: DirectoryRow) -> Self {
+        Self {
+            id: row.id,
+            slug: row.slug.into(),
+            name: row.name.into(),
+            plan: row.plan.into(),
+            region: row.region.into(),
+            standing: row.standing,
+            created_ms: row.created_ms,
+        }
+    }
+}
+
+/// Lets the node itself change the directory: for a sign-up, or for its operator's command line. The
+/// audit log names `reason` as the actor.
+pub fn by_the_node(reason: &'static str) -> Permit<WriteTenants> {
+    Permit::internal(TenantId::PLATFORM, reason)
+}
+
+fn unknown_plan(plans: &Plans) -> TenantError {
+    let known = plans.0.keys().cloned().collect::<Vec<_>>().join(", ");
+    TenantError::invalid("/plan", format!("no such plan; there are: {known}"))
+}
+
+/// Takes a short name for a new tenant. The answer is the entry as it is then.
 pub struct ReserveTenant {
     /// The entry to make.
     pub row: DirectoryRow,
+    /// Who holds the short name without ever having been founded, if the caller knows of one: a
+    /// request for the same name and plan carries on with that reservation.
+    pub unfounded: Option<TenantId>,
+    /// The plan table.
+    pub plans: Arc<Plans>,
+}
+
+impl ReserveTenant {
+    /// The reservation that an earlier request left behind, if it was for the same tenant.
+    fn left_behind(&self, holder: TenantId, cx: &Cx<'_, '_>) -> Result<DirectoryRow, TenantError> {
+        let held: DirectoryRow = cx.need(&Key::Directory { tenant: holder })?;
+        let is_same = held.name == self.row.name && held.plan == self.row.plan;
+        if self.unfounded == Some(holder) && is_same {
+            Ok(held)
+        } else {
+            Err(TenantError::Conflict(Conflict::SlugTaken))
+        }
+    }
 }
 
 impl Command for ReserveTenant {
-    type Action = Operate;
-    type Reply = ();
+    type Action = WriteTenants;
+    type Reply = DirectoryRow;
     const NAME: &'static str = "tenant.create";
+    const AFTER_TRIAL: bool = true;
 
+    /// The short name: a request that is refused makes no tenant that could be named.
     fn target(&self) -> Named {
-        Named::new("tenant", self.row.id)
+        Named::new("tenant", &self.row.slug)
     }
-    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<DirectoryRow, TenantError> {
+        if self.plans.get(&self.row.plan).is_none() {
+            return Err(unknown_plan(&self.plans));
+        }
         let digest = cx.digest("slug", self.row.slug.as_bytes());
         let slug = Key::Slug { digest };
-        if cx.bytes(&slug)?.is_some() {
-            return Err(TenantError::Conflict(Conflict::SlugTaken));
-        }
-        cx.put(&slug, &self.row.id)?;
-        cx.put(&Key::Directory { tenant: self.row.id }, &self.row)?;
-        let draft = Draft::success(Self::NAME, Named::new("tenant", self.row.id));
-        cx.audit(draft.with("plan", self.row.plan));
-        Ok(())
+        let holder: Option<TenantId> = cx.row(&slug)?;
+        let row = match holder {
+            Some(holder) => self.left_behind(holder, cx)?,
+            None => {
+                cx.put(&slug, &self.row.id)?;
+                cx.put(&Key::Directory { tenant: self.row.id }, &self.row)?;
+                self.row
+            }
+        };
+        let draft = Draft::success(Self::NAME, Named::new("tenant", row.id))
+            .with("slug", row.slug.as_str())
+            .with("plan", row.plan.as_str());
+        cx.audit(if holder.is_some() { draft.with("completes", true) } else { draft });
+        Ok(row)
     }
 }
 
-/// Changes what the directory says of a tenant.
+/// What changes in a tenant's directory entry.
+#[derive(Debug, Clone)]
+pub enum DirectoryChange {
+    /// It is not served any more.
+    Suspend {
+        /// Why, for the audit log.
+        reason: Option<String>,
+    },
+    /// It is served again.
+    Resume,
+    /// It is on another plan.
+    Plan {
+        /// The plan's name.
+        plan: String,
+        /// The plan table.
+        plans: Arc<Plans>,
+    },
+}
+
+/// Changes what the directory says of a tenant. The answer is the entry after it.
 pub struct ChangeDirectory {
     /// Which tenant.
     pub tenant: TenantId,
-    /// Whether it is served, if that changes.
-    pub standing: Option<Standing>,
-    /// Its plan, if that changes.
-    pub plan: Option<String>,
+    /// What of it.
+    pub change: DirectoryChange,
 }
 
 impl Command for ChangeDirectory {
-    type Action = Operate;
+    type Action = WriteTenants;
     type Reply = DirectoryRow;
     const NAME: &'static str = "tenant.change";
+    const AFTER_TRIAL: bool = true;
 
     fn target(&self) -> Named {
         Named::new("tenant", self.tenant)
     }
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<DirectoryRow, TenantError> {
+        let target = self.target();
         let key = Key::Directory { tenant: self.tenant };
         let mut row: DirectoryRow = cx.need(&key)?;
-        row.standing = self.standing.unwrap_or(row.standing);
-        row.plan = self.plan.unwrap_or(row.plan);
+        let draft = match self.change {
+            DirectoryChange::Suspend { reason } => {
+                row.standing = Standing::Suspended;
+                let draft = Draft::success("tenant.suspend", target);
+                match reason {
+                    Some(reason) => draft.with("reason", reason),
+                    None => draft,
+                }
+            }
+            DirectoryChange::Resume => {
+                row.standing = Standing::Active;
+                Draft::success("tenant.resume", target)
+            }
+            DirectoryChange::Plan { plan, plans } => {
+                if plans.get(&plan).is_none() {
+                    return Err(unknown_plan(&plans));
+                }
+                let from = std::mem::replace(&mut row.plan, plan);
+                Draft::success(ChangePlan::NAME, target)
+                    .with("from", from)
+                    .with("to", row.plan.as_str())
+            }
+        };
         cx.put(&key, &row)?;
+        cx.audit(draft);
         Ok(row)
+    }
+}
+
+/// One tenant's directory entry, as it is now.
+pub struct ReadDirectory {
+    /// Which tenant.
+    pub tenant: TenantId,
+}
+
+impl Query for ReadDirectory {
+    type Action = Operate;
+    type Reply = DirectoryRow;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<DirectoryRow, TenantError> {
+        cx.need(&Key::Directory { tenant: self.tenant })
     }
 }
 

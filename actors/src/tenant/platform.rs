@@ -1,15 +1,15 @@
-//! What platform administrators do, in the platform's own compartment: proof that they still may, and
-//! the audit entry in their name.
+//! What the platform's own compartment answers to its administrators beside the directory: proof that
+//! they still may, and the record of a verification they asked for.
 //!
-//! The acts themselves are the supervisor's; nothing here reaches another tenant.
+//! Nothing here reaches another tenant; the directory's changes are in
+//! [`directory`](crate::tenant::directory).
 
 use std::marker::PhantomData;
 
-use serde::{Deserialize, Serialize};
-use serde_bytes::ByteBuf;
+use storage::id::TenantId;
 
 use crate::audit::entry::{Draft, Named};
-use crate::permit::Action;
+use crate::permit::{Action, VerifyAudit};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
 use crate::tenant::error::TenantError;
 
@@ -34,67 +34,37 @@ impl<A: Action> Query for CheckStanding<A> {
     }
 }
 
-/// Answers what an earlier [`RecordPlatformAction`] with the same idempotency key answered, and
-/// proves that the caller's session is still good. It writes nothing: without such an answer it is
-/// refused with [`TenantError::NotFound`].
-pub struct RecallPlatformAction<A> {
-    action: PhantomData<fn() -> A>,
+/// Writes to the platform's own chain that somebody had audit logs verified, and how that ended.
+#[derive(Debug)]
+pub struct RecordVerification {
+    /// Whose log; absent: every tenant's, and the anchor over them.
+    pub tenant: Option<TenantId>,
+    /// Whether everything holds.
+    pub ok: bool,
+    /// How many tenants' logs were looked at.
+    pub tenants: u64,
+    /// How many of those do not hold.
+    pub bad: u64,
 }
 
-impl<A> Default for RecallPlatformAction<A> {
-    fn default() -> Self {
-        Self { action: PhantomData }
-    }
-}
-
-impl<A: Action> Command for RecallPlatformAction<A> {
-    type Action = A;
-    type Reply = PlatformAnswer;
-    const NAME: &'static str = "platform.recall";
+impl Command for RecordVerification {
+    type Action = VerifyAudit;
+    type Reply = ();
+    const NAME: &'static str = "audit.verify";
     const AFTER_TRIAL: bool = true;
 
     fn target(&self) -> Named {
-        Named::new("platform", "-")
+        match self.tenant {
+            Some(tenant) => Named::new("tenant", tenant),
+            None => Named::new("node", "-"),
+        }
     }
-    fn run(self, _: &mut Cx<'_, '_>) -> Result<PlatformAnswer, TenantError> {
-        Err(TenantError::NotFound)
-    }
-}
-
-/// What a platform administrator was answered; kept for idempotency keys.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PlatformAnswer {
-    /// Where the thing lives that was made, if one was.
-    pub location: Option<String>,
-    /// The JSON text.
-    pub json: ByteBuf,
-}
-
-/// Writes what a platform administrator did to the platform's own chain, in their name.
-pub struct RecordPlatformAction<A> {
-    draft: Draft,
-    answer: PlatformAnswer,
-    action: PhantomData<fn() -> A>,
-}
-
-impl<A> RecordPlatformAction<A> {
-    /// What happened, and what it is answered with.
-    pub fn new(draft: Draft, answer: PlatformAnswer) -> Self {
-        Self { draft, answer, action: PhantomData }
-    }
-}
-
-impl<A: Action> Command for RecordPlatformAction<A> {
-    type Action = A;
-    type Reply = PlatformAnswer;
-    const NAME: &'static str = "platform.act";
-    const AFTER_TRIAL: bool = true;
-
-    fn target(&self) -> Named {
-        self.draft.target.clone()
-    }
-    fn run(self, cx: &mut Cx<'_, '_>) -> Result<PlatformAnswer, TenantError> {
-        cx.audit(self.draft);
-        Ok(self.answer)
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let draft = Draft::success(Self::NAME, self.target())
+            .with("ok", self.ok)
+            .with("tenants", self.tenants)
+            .with("bad", self.bad);
+        cx.audit(draft);
+        Ok(())
     }
 }

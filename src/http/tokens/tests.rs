@@ -1,3 +1,5 @@
+//! Forged, stretched and stale tokens, each refused for the right reason.
+
 use std::path::Path;
 
 use storage::disk::fault::FaultDisk;

@@ -63,6 +63,9 @@ pub struct SegmentOptions {
     pub tenant_group_bytes_max: usize,
     /// The most that may wait to be written; beyond it appends answer `Full`.
     pub queue_bytes_max: usize,
+    /// What must stay free on the disk; with less, appends answer `Full`. The view follows a moment
+    /// later and cannot, like the log, take back what did not fit: it must never meet a full disk.
+    pub reserve_bytes: u64,
 }
 
 impl Default for SegmentOptions {
@@ -72,6 +75,7 @@ impl Default for SegmentOptions {
             group_bytes_max: 1 << 20,
             tenant_group_bytes_max: 256 << 10,
             queue_bytes_max: 128 << 20,
+            reserve_bytes: 64 << 20,
         }
     }
 }

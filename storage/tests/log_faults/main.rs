@@ -34,6 +34,7 @@ const OPTIONS: SegmentOptions = SegmentOptions {
     group_bytes_max: 900,
     tenant_group_bytes_max: 500,
     queue_bytes_max: 1 << 20,
+    reserve_bytes: 0,
 };
 
 fn open(disk: &FaultDisk) -> Result<Arc<SegmentLog>, String> {
@@ -238,6 +239,20 @@ fn a_full_disk_is_an_answer_and_the_log_goes_on_when_there_is_space() {
         let log = open(&disk.restart(Survival::Synced)).unwrap();
         assert_eq!(contract::read_all(&*log, chain.tenant, 1).len() as u64, chain.tail.lsn);
     }
+}
+
+#[test]
+fn appends_are_refused_while_less_than_the_reserve_is_free() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = |reserve_bytes| {
+        let options = SegmentOptions { reserve_bytes, ..OPTIONS };
+        SegmentLog::open(Arc::new(RealDisk), &dir.path().join("log"), options).unwrap()
+    };
+    let log = open(u64::MAX);
+    assert_eq!(Chain::new(1).append(&*log, b"no"), Appended::Full);
+    assert_eq!(log.health(), Health::Writable, "space may come back");
+    drop(log);
+    assert_eq!(Chain::new(1).append(&*open(1), b"yes"), Appended::Durable);
 }
 
 #[test]

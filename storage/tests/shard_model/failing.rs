@@ -291,7 +291,7 @@ fn a_broken_view_loses_nothing_and_stops_writes() {
     let changes = txn.finish();
     commit(&mut shard, changes);
     assert!(store.close().is_err(), "a stop that lost the view is not clean");
-    assert!(shard.is_backlogged());
+    assert!(shard.is_backlogged() && shard.is_stopped());
     assert!(matches!(store.health(), Health::Poisoned(_)));
     assert_eq!(shard.get(&form(1)).unwrap().as_deref(), Some(&b"kept"[..]));
     drop((shard, store));

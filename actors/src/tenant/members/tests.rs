@@ -1,3 +1,5 @@
+//! People come and go, within what their own roles allow.
+
 use super::scene::{NODE, Scene, holder, person};
 use super::*;
 

@@ -1,3 +1,5 @@
+//! Sessions open, rotate and end; a refresh token that comes back ends its family.
+
 use super::own::{
     ChangePassword, EndSession, ListSessions, ReadMe, RevokeOtherSessions, RevokeSession,
 };

@@ -4,6 +4,7 @@
 //!
 //! | what failed | what is on disk | answer | the log |
 //! |---|---|---|---|
+//! | the disk is down to its reserve | nothing of the group | `Full` | goes on |
 //! | no space for segment, footer or group, and taking back worked | nothing of the group | `Full` | goes on |
 //! | another error before the group was written | nothing of the group | `Poisoned` | poisoned |
 //! | the write, and taking back worked | nothing of the group | `Poisoned` | poisoned |
@@ -155,6 +156,9 @@ impl Committer {
     }
 
     fn write(&mut self, placed: &[Placed]) -> Result<(), Failure> {
+        if !self.has_reserve() {
+            return Err(Failure::Full);
+        }
         self.make_room()?;
         let Some(active) = &mut self.active else {
             let error = io::Error::other("no segment is open");
@@ -179,6 +183,14 @@ impl Committer {
         });
         self.shared.tables_mut().commit(active.number, bytes, headers);
         Ok(())
+    }
+
+    /// Whether what must stay free is free. Where the disk cannot say, a write that does not fit will.
+    fn has_reserve(&self) -> bool {
+        match self.shared.disk.available_bytes(&self.shared.dir) {
+            Ok(Some(bytes)) => bytes >= self.options.reserve_bytes,
+            Ok(None) | Err(_) => true,
+        }
     }
 
     /// Sees to it that there is an active segment with room for the group. A segment without a
