@@ -21,8 +21,6 @@ use crate::http::platform::known_tenants;
 
 pub mod client;
 pub mod local;
-#[cfg(test)]
-mod tests;
 
 /// Why the audit log says the node itself did something.
 const REASON: &str = "operator command line";
@@ -354,3 +352,6 @@ fn find_any(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
     }
     find(tenants, text)
 }
+
+#[cfg(test)]
+mod tests;

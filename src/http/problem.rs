@@ -304,7 +304,10 @@ impl From<TenantError> for Problem {
             TenantError::FourEyes => Self::new(Kind::FOUR_EYES),
             TenantError::ReasonNeeded => Self::new(Kind::REASON_NEEDED),
             TenantError::QuotaExceeded { quota, limit } => {
-                Self::new(Kind::PLAN_QUOTA).with("quota", quota.name()).with("limit", limit)
+                Self::new(Kind::PLAN_QUOTA)
+                    .with("quota", quota.name())
+                    .with("limit", limit)
+                    .with("violated-policies", vec![quota.name()])
             }
             TenantError::TrialEnded => Self::new(Kind::TRIAL_ENDED),
             TenantError::Conflict(conflict) => Self::new(conflict.into()),

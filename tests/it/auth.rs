@@ -242,7 +242,8 @@ fn a_new_password_ends_the_other_sessions_and_every_older_token() {
     let world = World::start();
     let acme = world.tenant("acme");
     let phone = world.sign_in("acme", "owner@acme.example");
-    let change = |current: &str, new: &str| json!({"current_password": current, "new_password": new});
+    let change =
+        |current: &str, new: &str| json!({"current_password": current, "new_password": new});
     let wrong = acme.owner.patch("/v1/me/password", change("not it at all", "a new secret"), 422);
     assert_eq!(pointers(&wrong), ["/current_password"]);
     let short = acme.owner.patch("/v1/me/password", change(PASSWORD, "short"), 422);
@@ -253,8 +254,12 @@ fn a_new_password_ends_the_other_sessions_and_every_older_token() {
     for dead in [&phone, &acme.owner] {
         assert_dead(dead);
     }
+    let changed = world.client.with_token(&tokens.str("/access_token"));
+    changed.get("/v1/me", 200);
+    assert_eq!(refresh(&world.client, &tokens.str("/refresh_token")).status, 200);
+    // Whoever comes with the token from before the change has a copy: the session ends.
     assert_eq!(refresh(&world.client, &acme.refresh_token).status, 401);
-    world.client.with_token(&tokens.str("/access_token")).get("/v1/me", 200);
+    assert_dead(&changed);
     assert_eq!(sign_in(&world.client, "acme", "owner@acme.example", PASSWORD).status, 401);
     assert_eq!(sign_in(&world.client, "acme", "owner@acme.example", "a new secret").status, 200);
 }

@@ -20,10 +20,8 @@ fn the_last_owner_can_neither_go_nor_step_down() {
     let world = World::start();
     let acme = world.tenant("acme");
     let place = format!("/v1/members/{}", acme.owner_id);
-    let refused = [
-        acme.owner.delete(&place, 409),
-        acme.owner.patch(&place, json!({"role": "admin"}), 409),
-    ];
+    let refused =
+        [acme.owner.delete(&place, 409), acme.owner.patch(&place, json!({"role": "admin"}), 409)];
     for reply in refused {
         assert_eq!(reply.problem(), "last-owner");
     }

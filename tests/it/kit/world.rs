@@ -16,6 +16,13 @@ use super::client::Client;
 /// A password that every person of the tests has.
 pub const PASSWORD: &str = "correct horse battery";
 
+/// Every rate there is, as class and scope.
+pub fn rates() -> impl Iterator<Item = (&'static str, &'static str)> {
+    const CLASSES: [&str; 6] = ["sign_in", "sign_up", "recover", "api", "public", "hooks"];
+    const SCOPES: [&str; 4] = ["per_ip", "per_account", "per_tenant", "per_token"];
+    CLASSES.into_iter().flat_map(|class| SCOPES.into_iter().map(move |scope| (class, scope)))
+}
+
 /// What differs from the usual node.
 #[derive(Default)]
 pub struct WorldOptions {
@@ -60,10 +67,8 @@ impl WorldOptions {
             .set("http.workers", 2)
             .set("signup.plan", "pro");
         if !self.keeps_rates {
-            for class in ["sign_in", "sign_up", "recover", "api", "public", "hooks"] {
-                for scope in ["per_ip", "per_account", "per_tenant", "per_token"] {
-                    overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
-                }
+            for (class, scope) in rates() {
+                overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
             }
         }
         for (key, value) in &self.settings {
@@ -148,19 +153,7 @@ impl World {
 
     /// Signs up a tenant.
     pub fn tenant(&self, slug: &str) -> Tenant {
-        let body = json!({
-            "tenant": {"slug": slug, "name": format!("Tenant {slug}")},
-            "email": format!("owner@{slug}.example"),
-            "password": PASSWORD,
-        });
-        let reply = self.client.post("/v1/auth/sign-up", body, 201);
-        Tenant {
-            id: reply.str("/tenant/id"),
-            slug: slug.to_owned(),
-            owner: self.client.with_token(&reply.str("/access_token")),
-            owner_id: reply.str("/user/id"),
-            refresh_token: reply.str("/refresh_token"),
-        }
+        Tenant::sign_up(&self.client, slug)
     }
 
     /// Signs someone in.
@@ -208,6 +201,43 @@ impl World {
 }
 
 impl Tenant {
+    /// Signs up a tenant on any node.
+    pub fn sign_up(client: &Client, slug: &str) -> Self {
+        let body = json!({
+            "tenant": {"slug": slug, "name": format!("Tenant {slug}")},
+            "email": format!("owner@{slug}.example"),
+            "password": PASSWORD,
+        });
+        let reply = client.post("/v1/auth/sign-up", body, 201);
+        Self {
+            id: reply.str("/tenant/id"),
+            slug: slug.to_owned(),
+            owner: client.with_token(&reply.str("/access_token")),
+            owner_id: reply.str("/user/id"),
+            refresh_token: reply.str("/refresh_token"),
+        }
+    }
+    /// The same owner, with the same token, at a node that was started anew.
+    pub fn move_to(&mut self, client: &Client) {
+        let token = self.owner.token.clone().expect("an owner has a token");
+        self.owner = client.with_token(&token);
+    }
+    /// The id and the name of every submission to a form, oldest first.
+    pub fn submissions(&self, form: &str) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let place = format!("/v1/forms/{form}/submissions?limit=200&sort=created_at{cursor}");
+            let page = self.owner.get(&place, 200).json();
+            let text = |item: &Value, at| item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let items = page["items"].as_array().expect("a list");
+            found.extend(items.iter().map(|item| (text(item, "/id"), text(item, "/data/name"))));
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return found,
+            }
+        }
+    }
     /// A form whose data must have a `name`.
     pub fn form(&self, title: &str) -> String {
         self.form_with(json!({"title": title, "schema": name_schema()}))

@@ -10,7 +10,7 @@ use crate::audit::entry::{Detail, Entry};
 use crate::call::Paging;
 use crate::env::Env;
 use crate::host::Hosts;
-use crate::permit::{Grant, UserPrincipal, WriteMembers};
+use crate::permit::{Action, Grant, UserPrincipal};
 use crate::quota::{Plan, Plans};
 use crate::supervisor::{Supervisor, SupervisorOptions};
 use crate::tenant::audit::{AuditFilter, ListAudit};
@@ -62,7 +62,7 @@ impl Scene {
             let password_phc = Some("phc".to_owned());
             let email = "root@platform.example".to_owned();
             let add = AddMember { email, role: Role::PlatformAdmin, password_phc };
-            let permit = Permit::<WriteMembers>::internal(TenantId::PLATFORM, "test");
+            let permit = by_test(TenantId::PLATFORM);
             let added = platform.command(permit, Origin::default(), None, add).await.unwrap();
             let credential = Credential { user: added.reply.0, password_phc: "phc".to_owned() };
             let permit = Permit::anonymous(TenantId::PLATFORM);
@@ -120,7 +120,7 @@ impl Scene {
         let paging = Paging { limit: 200, cursor: None };
         let filter = AuditFilter { action: Some("tenant.*".to_owned()), ..AuditFilter::default() };
         let list = ListAudit { filter, paging, oldest_first: true };
-        let page = door.query(Permit::internal(tenant, "test"), list).await.unwrap();
+        let page = door.query(by_test(tenant), list).await.unwrap();
         page.items.iter().map(|item| serde_json::from_slice(item).unwrap()).collect()
     }
 
@@ -138,7 +138,7 @@ impl Scene {
 
     async fn plan_inside(&self, tenant: TenantId) -> Value {
         let door = self.tenants.find_any(tenant).await.unwrap();
-        let profile = door.query(Permit::internal(tenant, "test"), ReadProfile).await.unwrap();
+        let profile = door.query(by_test(tenant), ReadProfile).await.unwrap();
         let profile: Value = serde_json::from_slice(&profile.json).unwrap();
         profile["plan"].clone()
     }
@@ -146,6 +146,11 @@ impl Scene {
     fn by_admin(&self, action: &str, outcome: &'static str) -> (String, String, &'static str) {
         (self.admin.user().user.to_string(), action.to_owned(), outcome)
     }
+}
+
+/// What nobody in particular may do.
+fn by_test<A: Action>(tenant: TenantId) -> Permit<A> {
+    Permit::internal(tenant, "test")
 }
 
 fn acme() -> NewTenant {
@@ -311,7 +316,7 @@ fn an_act_that_cannot_be_done_changes_nothing() {
         // What the node does by itself needs nobody's session.
         let made = scene.tenants.create(by_the_node("sign-up"), None, acme()).await.unwrap();
         assert_eq!(scene.acts().await[0].0, "sign-up");
-        let elsewhere = Permit::<WriteTenants>::internal(made.reply.id, "test");
+        let elsewhere = by_test(made.reply.id);
         let foreign = scene.tenants.resume(elsewhere, from(), None, made.reply.id).await;
         assert!(matches!(foreign, Err(TenantError::NotFound)));
     });

@@ -1,0 +1,131 @@
+//! The webhook providers' own libraries, signing in child processes of their own.
+
+use std::cell::RefCell;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::{Map, Value, json};
+
+/// Where a library comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Library {
+    Npm,
+    PyPi,
+}
+
+/// Every scheme with every library that signs it.
+pub const SIGNERS: [(&str, Library); 6] = [
+    ("stripe", Library::Npm),
+    ("github", Library::Npm),
+    ("standard", Library::Npm),
+    ("razorpay", Library::PyPi),
+    ("slack", Library::PyPi),
+    ("standard", Library::PyPi),
+];
+
+/// What is to be signed.
+#[derive(Debug, Clone, Copy)]
+pub struct Signing<'a> {
+    pub source: &'a str,
+    pub library: Library,
+    pub secret: &'a str,
+    pub body: &'a str,
+    /// The provider's id of the event, where a header carries it.
+    pub id: &'a str,
+    /// Unix seconds, where a header carries them.
+    pub timestamp: u64,
+}
+
+/// The signing processes, alive until dropped.
+pub struct Peers {
+    npm: RefCell<Peer>,
+    pypi: RefCell<Peer>,
+}
+
+impl Peers {
+    /// Nothing where the libraries are not installed; says so then.
+    pub fn start() -> Option<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+        let python = folder.join(".venv/bin/python");
+        let modules = folder.join("node_modules");
+        let needed: [(&Path, &str); 2] = [
+            (&modules, "npm install --prefix tests/peers --no-package-lock --ignore-scripts"),
+            (
+                &python,
+                "python3 -m venv tests/peers/.venv, then pip install -r tests/peers/requirements.txt",
+            ),
+        ];
+        for (path, install) in needed {
+            if !path.exists() {
+                println!(
+                    "SKIPPED: {} is absent, so nobody can sign. ./tests/run installs it: {install}",
+                    path.display()
+                );
+                return None;
+            }
+        }
+        let npm = Peer::start(Path::new("node"), folder.join("sign.mjs"))?;
+        let pypi = Peer::start(&python, folder.join("sign.py"))?;
+        Some(Self { npm: RefCell::new(npm), pypi: RefCell::new(pypi) })
+    }
+
+    /// The headers that the provider would send.
+    pub fn sign(&self, what: Signing<'_>) -> Vec<(String, String)> {
+        let line = json!({
+            "scheme": what.source,
+            "secret": what.secret,
+            "body_base64": BASE64_STANDARD.encode(what.body),
+            "id": what.id,
+            "timestamp": what.timestamp,
+        });
+        let peer = match what.library {
+            Library::Npm => &self.npm,
+            Library::PyPi => &self.pypi,
+        };
+        let headers = peer.borrow_mut().ask(&line);
+        assert!(!headers.contains_key("error"), "{what:?}: {headers:?}");
+        let text = |value: &Value| value.as_str().expect("a header is a text").to_owned();
+        headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+}
+
+struct Peer {
+    child: Child,
+    questions: ChildStdin,
+    answers: BufReader<ChildStdout>,
+}
+
+impl Peer {
+    fn start(program: &Path, script: PathBuf) -> Option<Self> {
+        let mut command = Command::new(program);
+        command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                println!("SKIPPED: {} cannot run, so nobody can sign: {error}", program.display());
+                return None;
+            }
+        };
+        let questions = child.stdin.take().expect("a piped input");
+        let answers = BufReader::new(child.stdout.take().expect("a piped output"));
+        Some(Self { child, questions, answers })
+    }
+
+    fn ask(&mut self, line: &Value) -> Map<String, Value> {
+        writeln!(self.questions, "{line}").expect("a signer that listens");
+        let mut answer = String::new();
+        self.answers.read_line(&mut answer).expect("a signer that answers");
+        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way it must not outlive the test.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
