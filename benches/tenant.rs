@@ -10,7 +10,7 @@ use actors::permit::{Operate, Permit};
 use actors::quota::{Plan, Plans};
 use actors::supervisor::{NewTenant, Supervisor, SupervisorOptions};
 use actors::tenant::core::Shared;
-use actors::tenant::directory::ListDirectory;
+use actors::tenant::directory::{ListDirectory, by_the_node};
 use criterion::{Criterion, criterion_group, criterion_main};
 use storage::store::Store;
 use tokio::sync::{mpsc, oneshot};
@@ -41,7 +41,8 @@ fn hop(criterion: &mut Criterion) {
             owner: None,
             origin: Origin::default(),
         };
-        let tenant = tenants.create(new).await.expect("a tenant");
+        let tenant =
+            tenants.create(by_the_node("bench"), None, new).await.expect("a tenant").reply.id;
         tenants.find(tenant).await.expect("an awake tenant")
     });
     let mut group = criterion.benchmark_group("tenant");

@@ -134,6 +134,11 @@ impl Shard {
         self.applied.load(Ordering::Acquire)
     }
 
+    /// The same figure for others to watch, while this shard lives and after.
+    pub fn watch_applied(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.applied)
+    }
+
     /// About how much memory this shard takes.
     pub fn resident_bytes(&self) -> usize {
         size_of::<Self>() + size_of::<TenantKeys>() + self.pending.bytes()

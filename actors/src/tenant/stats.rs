@@ -1,6 +1,6 @@
 //! What a tenant says of itself, readable by anyone at any time without asking it.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use storage::shard::Shard;
@@ -10,7 +10,7 @@ use storage::shard::Shard;
 pub struct Stats {
     queue: AtomicUsize,
     lsn: AtomicU64,
-    applied_lsn: AtomicU64,
+    applied_lsn: Mutex<Arc<AtomicU64>>,
     last_commit_ms: AtomicU64,
     last_used_ms: AtomicU64,
     panics: AtomicU64,
@@ -23,8 +23,10 @@ impl Stats {
     pub(crate) fn opened(&self, shard: &Shard) {
         self.wakes.fetch_add(1, Ordering::Relaxed);
         self.lsn.store(shard.tail().lsn, Ordering::Relaxed);
-        self.applied_lsn.store(shard.applied_lsn(), Ordering::Relaxed);
         self.resident_bytes.store(shard.resident_bytes(), Ordering::Relaxed);
+        if let Ok(mut applied) = self.applied_lsn.lock() {
+            *applied = shard.watch_applied();
+        }
     }
     pub(crate) fn queued(&self, waiting: usize) {
         self.queue.store(waiting, Ordering::Relaxed);
@@ -34,7 +36,6 @@ impl Stats {
     }
     pub(crate) fn committed(&self, shard: &Shard, now_ms: u64, cached_bytes: usize) {
         self.lsn.store(shard.tail().lsn, Ordering::Relaxed);
-        self.applied_lsn.store(shard.applied_lsn(), Ordering::Relaxed);
         self.last_commit_ms.store(now_ms, Ordering::Relaxed);
         self.resident_bytes.store(shard.resident_bytes() + cached_bytes, Ordering::Relaxed);
     }
@@ -58,7 +59,7 @@ impl Stats {
     }
     /// The last record the view has.
     pub fn applied_lsn(&self) -> u64 {
-        self.applied_lsn.load(Ordering::Relaxed)
+        self.applied_lsn.lock().map_or(0, |applied| applied.load(Ordering::Relaxed))
     }
     /// When the last record became durable, Unix milliseconds; 0: not since the start.
     pub fn last_commit_ms(&self) -> u64 {
