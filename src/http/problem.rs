@@ -303,12 +303,10 @@ impl From<TenantError> for Problem {
             TenantError::Forbidden { action } => Self::new(Kind::FORBIDDEN).with("action", action),
             TenantError::FourEyes => Self::new(Kind::FOUR_EYES),
             TenantError::ReasonNeeded => Self::new(Kind::REASON_NEEDED),
-            TenantError::QuotaExceeded { quota, limit } => {
-                Self::new(Kind::PLAN_QUOTA)
-                    .with("quota", quota.name())
-                    .with("limit", limit)
-                    .with("violated-policies", vec![quota.name()])
-            }
+            TenantError::QuotaExceeded { quota, limit } => Self::new(Kind::PLAN_QUOTA)
+                .with("quota", quota.name())
+                .with("limit", limit)
+                .with("violated-policies", vec![quota.name()]),
             TenantError::TrialEnded => Self::new(Kind::TRIAL_ENDED),
             TenantError::Conflict(conflict) => Self::new(conflict.into()),
             TenantError::VersionMismatch => Self::new(Kind::VERSION_MISMATCH),

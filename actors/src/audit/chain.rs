@@ -290,7 +290,7 @@ mod tests {
             if let Ok(edited) = serde_json::from_slice::<Entry>(&text)
                 && edited != *at.get(&entries)
             {
-                let mut entries = entries.clone();
+                let mut entries = entries;
                 entries[at.index(read.len())] = edited;
                 prop_assert_ne!(found(&entries, head), Ok(()));
             }

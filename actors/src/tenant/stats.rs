@@ -1,7 +1,7 @@
 //! What a tenant says of itself, readable by anyone at any time without asking it.
 
-use std::sync::{Arc, Mutex};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use storage::shard::Shard;
 

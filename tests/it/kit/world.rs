@@ -31,18 +31,12 @@ pub struct WorldOptions {
     faults: Option<Arc<dyn Faults>>,
     /// A data directory to use instead of a fresh one.
     data: Option<PathBuf>,
-    keeps_rates: bool,
 }
 
 impl WorldOptions {
     /// Sets one configuration key.
     pub fn set(mut self, key: &str, value: impl Into<toml::Value>) -> Self {
         self.settings.push((key.to_owned(), value.into()));
-        self
-    }
-    /// Leaves the default rates on; usually they are off.
-    pub fn with_rates(mut self) -> Self {
-        self.keeps_rates = true;
         self
     }
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
@@ -66,10 +60,8 @@ impl WorldOptions {
             .set("data.allow_temporary", true)
             .set("http.workers", 2)
             .set("signup.plan", "pro");
-        if !self.keeps_rates {
-            for (class, scope) in rates() {
-                overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
-            }
+        for (class, scope) in rates() {
+            overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
         }
         for (key, value) in &self.settings {
             overrides = overrides.set(key, value.clone());
@@ -229,7 +221,9 @@ impl Tenant {
         loop {
             let place = format!("/v1/forms/{form}/submissions?limit=200&sort=created_at{cursor}");
             let page = self.owner.get(&place, 200).json();
-            let text = |item: &Value, at| item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned();
+            let text = |item: &Value, at| {
+                item.pointer(at).and_then(Value::as_str).unwrap_or_default().to_owned()
+            };
             let items = page["items"].as_array().expect("a list");
             found.extend(items.iter().map(|item| (text(item, "/id"), text(item, "/data/name"))));
             match page["next_cursor"].as_str() {

@@ -203,7 +203,7 @@ fn every_kind_of_tampering_with_records_is_found_at_the_first_bad_one() {
         let next = (lsn + 1, seq + ENTRIES_PER_RECORD);
         assert_eq!(world.first_bad(inserted), Some(next), "insert");
     }
-    let mut swapped = records.clone();
+    let mut swapped = records;
     swapped.swap(1, 3);
     assert_eq!(world.first_bad(swapped), Some((2, 3)), "swap");
 }
