@@ -10,7 +10,12 @@ fn tenants(world: &World) -> Value {
     let report = world.ops.get("/actors", 200).json();
     let inbox = &report["supervisors"].as_array().expect("a list")[4];
     assert_eq!(inbox["name"], "WebhookInbox");
-    json!([report["tenants"], inbox["counters"]])
+    let mut tenants = report["tenants"].clone();
+    for line in tenants.as_array_mut().expect("a list") {
+        // The view catches up with the log by itself; the log is what a stranger must not move.
+        line.as_object_mut().expect("a tenant").remove("view_lsn");
+    }
+    json!([tenants, inbox["counters"]])
 }
 
 #[test]
@@ -149,12 +154,8 @@ fn an_id_that_cannot_be_one_is_answered_like_an_absent_one() {
         );
     }
     let after = tenants(&world)[0].clone();
-    // The view catches up with the log by itself; the log is what a stranger must not move.
     let of_ada = |lines: &Value| {
-        let lines = lines.as_array().expect("a list");
-        let ada = lines.iter().find(|line| line["slug"] == "ada").expect("ada is awake");
-        ["state", "lsn", "last_commit_ms", "in_flight", "queue", "restarts", "wakes"]
-            .map(|name| ada[name].clone())
+        lines.as_array().expect("a list").iter().find(|line| line["slug"] == "ada").cloned()
     };
     assert_eq!(of_ada(&before), of_ada(&after), "a stranger's ids moved the owner's actor");
 }
