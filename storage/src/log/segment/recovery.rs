@@ -238,13 +238,20 @@ impl Recovery<'_> {
     }
 }
 
-/// Writes a range of a file again as it is, and syncs it.
+/// Writes a range of a file again as it is, piece by piece, and syncs it.
 fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    let len = usize::try_from(to.saturating_sub(from)).map_err(io::Error::other)?;
-    let mut bytes = vec![0; len];
-    let read = file.read_at(from, &mut bytes)?;
-    if read > 0 {
-        file.write_at(from, &bytes[..read])?;
+    const PIECE_BYTES: u64 = 256 << 10;
+    let mut bytes = Vec::new();
+    let mut at = from;
+    while at < to {
+        let wanted = (to - at).min(PIECE_BYTES);
+        bytes.resize(usize::try_from(wanted).map_err(io::Error::other)?, 0);
+        let read = file.read_at(at, &mut bytes)?;
+        if read == 0 {
+            break;
+        }
+        file.write_at(at, &bytes[..read])?;
+        at += read as u64;
     }
     file.sync()
 }
