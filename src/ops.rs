@@ -10,7 +10,7 @@ use actix_web::body::{BoxBody, EitherBody, MessageBody};
 use actix_web::dev::{ServerHandle, ServiceRequest, ServiceResponse};
 use actix_web::http::{StatusCode, header};
 use actix_web::middleware::{Next, from_fn};
-use actix_web::{App as Site, Error, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App as Site, Error, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, web};
 use actors::quota::keeper::KeeperHandle;
 use serde_json::json;
 use storage::id::TenantId;
@@ -26,7 +26,7 @@ pub mod guard;
 mod measure;
 pub mod process;
 
-use guard::{Guard, Verdict};
+use guard::{ByOperator, Guard, Verdict};
 
 /// Largest command, in bytes.
 const COMMAND_BYTES_MAX: usize = 64 * 1024;
@@ -106,14 +106,15 @@ async fn admit<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B, BoxBody>>, Error> {
+    // The router decodes what it matches; no path here needs decoding, so none gets it.
+    let is_plain = !request.path().contains('%');
     let is_liveness = request.path() == "/healthz";
     let verdict = guard.judge(&request);
-    let is_control = request.path() == "/control";
+    request.extensions_mut().insert(verdict);
     let refusal = match verdict {
+        _ if !is_plain => Some(StatusCode::NOT_FOUND),
         _ if is_liveness => None,
-        Verdict::Operator => None,
-        Verdict::Local if is_control => Some(StatusCode::UNAUTHORIZED),
-        Verdict::Local => None,
+        Verdict::Operator | Verdict::Local => None,
         Verdict::Anonymous => Some(StatusCode::UNAUTHORIZED),
         Verdict::Hidden => Some(StatusCode::NOT_FOUND),
     };
@@ -238,7 +239,7 @@ async fn style() -> HttpResponse {
     HttpResponse::Ok().content_type("text/css; charset=utf-8").body(STYLE)
 }
 
-async fn control(desk: web::Data<Desk>, body: web::Bytes) -> HttpResponse {
+async fn control(_proof: ByOperator, desk: web::Data<Desk>, body: web::Bytes) -> HttpResponse {
     let Some(Insides { app, .. }) = desk.insides.get() else {
         return problem(StatusCode::SERVICE_UNAVAILABLE);
     };

@@ -6,9 +6,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use actix_web::dev::ServiceRequest;
-use actix_web::http::header;
+use actix_web::dev::{Payload, ServiceRequest};
+use actix_web::error::InternalError;
+use actix_web::http::{StatusCode, header};
+use actix_web::{FromRequest, HttpMessage as _, HttpRequest};
 use aws_lc_rs::constant_time::verify_slices_are_equal;
+use futures_util::future::{Ready, ready};
 
 /// What is decided about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,11 +78,35 @@ impl Guard {
 }
 
 fn is_loopback_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    // A port, or nothing, may follow the name; anything else makes it another name.
+    let is_end = |rest: &str| {
+        rest.is_empty() || rest.strip_prefix(':').is_some_and(|port| port.parse::<u16>().is_ok())
     };
-    name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(inner) => inner.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+    };
+    let is_loopback = |ip: IpAddr| ip.is_loopback();
+    is_end(rest) && (name.eq_ignore_ascii_case("localhost") || name.parse().is_ok_and(is_loopback))
+}
+
+/// Proof that an operator asks: a handler that takes it answers nobody else, whatever path led to it.
+pub struct ByOperator(());
+
+impl FromRequest for ByOperator {
+    type Error = InternalError<&'static str>;
+    type Future = Ready<Result<Self, Self::Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let verdict = request.extensions().get::<Verdict>().copied();
+        ready(match verdict {
+            Some(Verdict::Operator) => Ok(Self(())),
+            _ => Err(InternalError::from_response(
+                "not an operator",
+                super::problem(StatusCode::UNAUTHORIZED),
+            )),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -96,7 +123,18 @@ mod tests {
         let guard = guard("127.0.0.1:9090");
         assert_eq!(guard.decide(Some("localhost:9090"), None), Verdict::Local);
         assert_eq!(guard.decide(Some("[::1]:9090"), None), Verdict::Local);
-        assert_eq!(guard.decide(Some("evil.example:9090"), None), Verdict::Hidden);
+        for name in [
+            "evil.example:9090",
+            "[::1]evil.example",
+            "[::1].evil.example:80",
+            "localhost.evil.example",
+            "localhost:80:evil",
+            "127.0.0.1:evil.example",
+            "[::1",
+            "",
+        ] {
+            assert_eq!(guard.decide(Some(name), None), Verdict::Hidden, "{name}");
+        }
     }
 
     #[test]

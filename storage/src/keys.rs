@@ -74,7 +74,7 @@ keys! {
     /// A form.
     Form = b'f', true { id: FormId };
     /// One day's answers to idempotency keys (`day`: days since the Unix epoch).
-    Idempotency = b'i', false { day: u32, digest: Digest };
+    Idempotency = b'i', true { day: u32, digest: Digest };
     /// A source of inbound webhooks.
     Integration = b'j', true { id: IntegrationId };
     /// Platform only: which tenant has a short name, by its keyed digest.

@@ -307,3 +307,31 @@ fn a_listener_beyond_the_machine_without_a_token_is_a_configuration_error() {
         "{error}"
     );
 }
+
+#[test]
+fn no_spelling_of_its_path_opens_the_door_of_the_command_line() {
+    let world = World::start();
+    let command = r#"{"command":"create-platform-admin","person":{"email":"evil@x.example","password":"correct horse battery"}}"#;
+    let spellings = [
+        "/control",
+        "/%63ontrol",
+        "/contro%6C",
+        "/contro%6c",
+        "/%2fcontrol",
+        "//control",
+        "/control/",
+        "/./control",
+        "/x/../control",
+        "/control?x=1",
+        "/control%3f",
+        "/CONTROL",
+    ];
+    for path in spellings {
+        for content_type in ["application/json", "text/plain"] {
+            let reply = world.ops.send("POST", path, Some(content_type), command.as_bytes());
+            assert!([401, 404].contains(&reply.status), "{path}: {}", reply.text());
+        }
+    }
+    let body = json!({"tenant": "platform", "email": "evil@x.example", "password": "correct horse battery"});
+    world.client.post("/v1/auth/sign-in", body, 401);
+}

@@ -200,10 +200,11 @@ impl<'s> Batch<'s> {
         if old.len() < ROWS {
             *swept_day = today;
         }
+        let bytes_before = self.txn.stored_bytes_delta();
         for key in &old {
             self.txn.delete(key)?;
         }
-        Ok(())
+        self.charge_bytes(bytes_before)
     }
 
     /// Writes the audit rows and the state row, and seals the record. `None`: nothing changed.
