@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use storage::id::TenantId;
 
 use crate::http::app::App;
-use crate::http::passwords::{self, Secret};
+use crate::http::passwords::{self, Secret, Share};
 use crate::http::platform::known_tenants;
 
 pub mod client;
@@ -328,7 +328,7 @@ async fn hash(app: &App, email: &str, password: String) -> Result<String, Contro
     passwords::check_new("/password", &password, email)
         .map_err(|error| ControlError::invalid(format!("password {}", error.message)))?;
     app.passwords
-        .hash(&password)
+        .hash(Share::Operator, &password)
         .await
         .map_err(|error| ControlError::Refused { message: error_chain(&error) })
 }

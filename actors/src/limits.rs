@@ -36,8 +36,12 @@ pub const IDEMPOTENCY_DAYS: u32 = 1;
 pub const PAGE_DEFAULT: usize = 50;
 /// Items on a page at most.
 pub const PAGE_MAX: usize = 200;
+/// Bytes of items after which a page takes no further item: a page has at most this and one item.
+pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Rows one list request looks at before it answers with what it has and a cursor.
 pub const SCAN_ROWS_MAX: usize = 5_000;
+/// Bytes of rows that its filter drops one list request looks at, likewise.
+pub const SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest title, name or comment, in bytes.
 pub const TEXT_BYTES_MAX: usize = 4_096;
 /// Largest form schema, in bytes.
@@ -54,25 +58,44 @@ pub const SCHEMA_DEPTH_MAX: usize = 64;
 pub const DATA_DEPTH_MAX: usize = 32;
 /// Subschemas that may apply to one path through a submission, references unfolded.
 pub const SCHEMA_COST_MAX: u64 = 5_000;
-/// Steps from a schema's root to its furthest subschema, references followed.
+/// Steps from a schema's root to its furthest subschema, references followed. Bounds the stack that
+/// validation takes.
 pub const SCHEMA_PATH_MAX: usize = 256;
+/// Subschemas and references that follow each other for one value.
+pub const SCHEMA_CHAIN_MAX: usize = 32;
 /// Regular expressions in one form schema.
-pub const SCHEMA_PATTERNS_MAX: usize = 32;
+pub const SCHEMA_PATTERNS_MAX: u64 = 8;
+/// States of all regular expressions of a form schema, estimated.
+pub const PATTERN_STATES_MAX: u64 = 2_000;
+/// How often a regular expression may ask for a repetition.
+pub const PATTERN_REPEAT_MAX: u64 = 100;
 /// Bytes one compiled regular expression of a form schema may take.
-pub const PATTERN_BYTES_MAX: usize = 256 * 1024;
-/// Subschemas applied to values of one submission, at most: keeps one submission from holding up
-/// the thread that other tenants share.
-pub const VALIDATION_WORK_MAX: u64 = 10_000_000;
+pub const PATTERN_BYTES_MAX: usize = 128 * 1024;
+/// Bytes the states of one regular expression may take that are made while it runs.
+pub const PATTERN_CACHE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes a compiled regular expression takes for each of its states, about.
+pub const PATTERN_STATE_BYTES: usize = 512;
+/// Longest text a regular expression or a format is tested on, in bytes.
+pub const PATTERN_INPUT_BYTES_MAX: usize = 16 * 1024;
+/// Steps of validating one submission, at most: keeps one submission from holding up the thread
+/// that other tenants share. One step is about 20 ns, so this is about 20 ms.
+pub const VALIDATION_WORK_MAX: u64 = 1_000_000;
 /// The same, up to which every error is collected; beyond it the answer names none.
 pub const VALIDATION_WORK_EXPLAINED_MAX: u64 = 50_000;
 /// Validation errors one answer lists.
 pub const ERRORS_MAX: usize = 20;
+/// People besides its author who may change one submission. All are remembered: none of them decides.
+pub const EDITORS_MAX: usize = 100;
 /// Comments on one submission.
 pub const COMMENTS_MAX: usize = 1_000;
 /// Teams of one tenant.
 pub const TEAMS_MAX: usize = 1_000;
 /// Compiled schemas an awake tenant keeps.
-pub const SCHEMAS_CACHED_MAX: usize = 64;
+pub const SCHEMAS_CACHED_MAX: usize = 16;
+/// Bytes of compiled schemas an awake tenant keeps, estimated.
+pub const SCHEMAS_CACHED_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes a compiled schema takes for each byte of its text, about.
+pub const SCHEMA_RESIDENT_FACTOR: usize = 32;
 /// Grants on one form.
 pub const GRANTS_MAX: usize = 200;
 /// Members of one team.

@@ -28,9 +28,9 @@ use crate::http::allowed::{Allowed, limit_anonymous};
 use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::Json;
-use crate::http::passwords::{Secret, check_new};
+use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
-use crate::http::request::origin;
+use crate::http::request::{client_ip, origin};
 use crate::http::routes::{Access, Route, Verb};
 use crate::http::tokens::ACCESS_S;
 
@@ -176,18 +176,26 @@ async fn sign_up(
     app: web::Data<App>,
     Json(body): Json<SignUpBody>,
 ) -> Result<HttpResponse, Problem> {
-    limit_anonymous(&request, &app, Class::SignUp, None)?;
+    let account = body.email.trim().to_lowercase();
+    limit_anonymous(&request, &app, Class::SignUp, Some(&account))?;
     if !app.config.signup.enabled {
         return Err(Problem::new(Kind::SIGN_UP_DISABLED));
     }
     let SignUpBody { tenant: SignUpTenant { slug, name }, email, password } = body;
     let email = check_sign_up(&slug, &name, &email, &password)?;
-    let password_phc = app.passwords.hash(&password).await?;
+    // No hash for a name that somebody has; that it is taken is said where names are given.
+    let owner = if app.tenants.is_founded(&slug) {
+        None
+    } else {
+        let share = Share::address(client_ip(&request));
+        let password_phc = app.passwords.hash(share, &password).await?;
+        Some(NewOwner { email: email.clone(), password_phc })
+    };
     let new = NewTenant {
         slug,
         name,
         plan: Some(app.config.signup.plan.clone()),
-        owner: Some(NewOwner { email: email.clone(), password_phc }),
+        owner,
         origin: origin(&request),
     };
     let tenant = app.tenants.create(by_the_node("sign-up"), None, new).await?.reply.id;
@@ -238,7 +246,8 @@ async fn sign_in(
     let found = door.query(Permit::anonymous(tenant), query).await.map_err(vague)?;
     let credential = found.filter(|_| known.is_some());
     let phc = credential.as_ref().map(|credential| credential.password_phc.clone());
-    let is_right = app.passwords.verify(&password, phc).await?;
+    let share = Share::SignIn(slug.into());
+    let is_right = app.passwords.verify(share, &password, phc).await?;
     let failure = match credential {
         Some(credential) if is_right => {
             let opened = open(&request, &door, tenant, credential).await?;
@@ -277,8 +286,9 @@ async fn refresh(
     app: web::Data<App>,
     Json(body): Json<RefreshBody>,
 ) -> Result<HttpResponse, Problem> {
-    limit_anonymous(&request, &app, Class::SignIn, None)?;
     let token = RefreshToken::parse(body.refresh_token.text());
+    let account = token.as_ref().map(RefreshToken::account);
+    limit_anonymous(&request, &app, Class::SignIn, account.as_deref())?;
     let token = token.ok_or(TenantError::BadCredentials)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(vague)?;

@@ -17,7 +17,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::auth::TokensView;
 use crate::http::extract::{At, Json};
-use crate::http::passwords::{Secret, check_new};
+use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
@@ -113,12 +113,14 @@ async fn change_password(
     let (email, current) = asking.query(ReadOwnCredential).await?;
     check_new("/new_password", &body.new_password, &email)
         .map_err(|error| Problem::new(Kind::INVALID).errors(vec![error]))?;
-    let is_right = app.passwords.verify(&body.current_password, current.clone()).await?;
+    let share = Share::Tenant(changing.tenant());
+    let typed = &body.current_password;
+    let is_right = app.passwords.verify(share.clone(), typed, current.clone()).await?;
     let Some(current_phc) = current.filter(|_| is_right) else {
         changing.command(RecordPasswordFailure).await?;
         return Err(Problem::invalid("/current_password", "is not the current password"));
     };
-    let new_phc = app.passwords.hash(&body.new_password).await?;
+    let new_phc = app.passwords.hash(share, &body.new_password).await?;
     let opened = changing.command(ChangePassword { current_phc, new_phc }).await?.reply;
     answer::json(StatusCode::OK, &TokensView::new(&app, opened))
 }

@@ -1,8 +1,9 @@
 //! The people of a tenant. Whether a role may be given, and to whom, is the tenant's to decide.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::call::Answered;
+use actors::call::{Answered, Document};
 use actors::permit::{Action as _, ReadMembers, RemoveMembers, Role, WriteMembers};
+use actors::tenant::members::adding::{CheckNewMember, RefuseMember};
 use actors::tenant::members::{AddMember, ChangeRole, ListMembers, ReadMember, RemoveMember};
 use actors::tenant::people::MemberView;
 use schemars::JsonSchema;
@@ -13,7 +14,7 @@ use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::{At, IfMatch, Json, Paged};
-use crate::http::passwords::{Secret, check_new};
+use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
@@ -95,7 +96,8 @@ async fn list(
 
 async fn add(
     app: web::Data<App>,
-    allowed: Allowed<WriteMembers>,
+    asking: Allowed<WriteMembers>,
+    adding: Allowed<WriteMembers>,
     Json(body): Json<AddMemberBody>,
 ) -> Result<HttpResponse, Problem> {
     let AddMemberBody { email, role, password } = body;
@@ -103,13 +105,20 @@ async fn add(
         Some(password) => {
             check_new("/password", &password, &email)
                 .map_err(|error| Problem::new(Kind::INVALID).errors(vec![error]))?;
-            Some(app.passwords.hash(&password).await?)
+            // A hash is dear: whoever cannot be added is refused, on record, without one.
+            if !asking.query(CheckNewMember { email: email.clone(), role }).await? {
+                return Ok(added(adding.command(RefuseMember { email, role }).await?));
+            }
+            Some(app.passwords.hash(Share::Tenant(adding.tenant()), &password).await?)
         }
         None => None,
     };
-    let answered = allowed.command(AddMember { email, role, password_phc }).await?;
+    Ok(added(adding.command(AddMember { email, role, password_phc }).await?))
+}
+
+fn added(answered: Answered<(UserId, Document)>) -> HttpResponse {
     let Answered { reply: (id, reply), replayed } = answered;
-    Ok(answer::created(Answered { reply, replayed }, &format!("/v1/members/{id}")))
+    answer::created(Answered { reply, replayed }, &format!("/v1/members/{id}"))
 }
 
 async fn read(

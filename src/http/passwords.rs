@@ -1,9 +1,10 @@
 //! Passwords: hashed with Argon2id (RFC 9106), off the serving threads, a few at a time.
 //!
 //! Hashing is slow on purpose, so it is a way to bring a node down: no more run at once than there
-//! are cores, a bounded number waits, and the next is turned away at once. Comparing for somebody
-//! who does not exist does the same work as for somebody who does. A password in clear lives in a
-//! [`Secret`], is never logged, stored or shown, and is wiped when its last holder lets go.
+//! are cores, a bounded number waits, nobody has more than a [`Share`] of that, and the next is turned
+//! away at once. Comparing for somebody who does not exist does the same work as for somebody who
+//! does. A password in clear lives in a [`Secret`], is never logged, stored or shown, and is wiped
+//! when its last holder lets go.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,10 +18,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use zeroize::Zeroizing;
 
 use crate::http::problem::{Kind, Problem};
+
+mod queue;
+
+use queue::Queue;
+pub use queue::Share;
 
 /// Memory of one hash, in KiB (OWASP: at least 19 MiB).
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -32,8 +37,6 @@ const LANES: u32 = 1;
 pub const CHARACTERS_MIN: usize = 10;
 /// Most characters of a password.
 pub const CHARACTERS_MAX: usize = 128;
-/// Requests that may wait for each core; the last of them waits about a second.
-const WAITING_PER_CORE_MAX: usize = 32;
 /// What a client that is turned away is told to wait, in seconds.
 const RETRY_AFTER_S: u32 = 2;
 
@@ -79,6 +82,9 @@ impl JsonSchema for Secret {
 /// Why no password was hashed or compared.
 #[derive(Debug, thiserror::Error)]
 pub enum PasswordError {
+    /// Too many of the same share are waiting.
+    #[error("too many passwords of one share are waiting to be hashed")]
+    Busy,
     /// Too many are waiting.
     #[error("too many passwords are waiting to be hashed")]
     Overloaded,
@@ -93,6 +99,7 @@ pub enum PasswordError {
 impl From<PasswordError> for Problem {
     fn from(error: PasswordError) -> Self {
         match error {
+            PasswordError::Busy => Self::new(Kind::TENANT_BUSY).retry_after(RETRY_AFTER_S),
             PasswordError::Overloaded => Self::new(Kind::OVERLOADED).retry_after(RETRY_AFTER_S),
             PasswordError::Hash(_) | PasswordError::Pool(_) => Self::internal(error),
         }
@@ -105,10 +112,7 @@ pub struct Passwords(Arc<Inner>);
 
 struct Inner {
     argon2: Argon2<'static>,
-    /// One permit per core.
-    running: Arc<Semaphore>,
-    /// One permit per request that runs or waits.
-    admitted: Arc<Semaphore>,
+    queue: Queue,
     /// Compared with when there is nobody: costs the same, matches nothing.
     nobody: String,
     env: Env,
@@ -120,11 +124,9 @@ impl Passwords {
         let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("within Argon2's bounds");
         let text = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
         let (salt, hash) = (env.random::<16>(), env.random::<32>());
-        let cores = cores.max(1);
         Self(Arc::new(Inner {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            running: Arc::new(Semaphore::new(cores)),
-            admitted: Arc::new(Semaphore::new(cores * (WAITING_PER_CORE_MAX + 1))),
+            queue: Queue::new(cores.max(1)),
             nobody: format!(
                 "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${}${}",
                 text(&salt),
@@ -134,14 +136,14 @@ impl Passwords {
         }))
     }
 
-    /// The PHC string of a password under a new salt.
+    /// The PHC string of a password under a new salt, for `share`.
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, password: &Secret) -> Result<String, PasswordError> {
+    pub async fn hash(&self, share: Share, password: &Secret) -> Result<String, PasswordError> {
         let (inner, password) = (self.0.clone(), password.clone());
         let salt = self.0.env.random::<16>();
-        self.run(move || {
+        self.run(share, move || {
             inner
                 .argon2
                 .hash_password_with_salt(password.text().as_bytes(), &salt)
@@ -152,17 +154,18 @@ impl Passwords {
     }
 
     /// Whether `password` is the one that `phc` was made from. Without a `phc` the answer is no, and
-    /// takes as long.
+    /// takes as long. The work is done for `share`.
     ///
     /// # Errors
     /// [`PasswordError`].
     pub async fn verify(
         &self,
+        share: Share,
         password: &Secret,
         phc: Option<String>,
     ) -> Result<bool, PasswordError> {
         let (inner, password) = (self.0.clone(), password.clone());
-        self.run(move || {
+        self.run(share, move || {
             let is_somebody = phc.is_some();
             let phc = phc.as_deref().unwrap_or(&inner.nobody);
             let hash = PasswordHash::new(phc).map_err(|error| PasswordError::Hash(error.into()))?;
@@ -177,23 +180,16 @@ impl Passwords {
 
     async fn run<T: Send + 'static>(
         &self,
+        share: Share,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
-        let permits = self.admit().await?;
-        // The permits go with the work: it goes on when the client hangs up.
+        let turn = self.0.queue.turn(share).await?;
+        // The turn goes with the work: it goes on when the client hangs up.
         Ok(tokio::task::spawn_blocking(move || {
-            let _permits = permits;
+            let _turn = turn;
             work()
         })
         .await?)
-    }
-
-    async fn admit(&self) -> Result<[OwnedSemaphorePermit; 2], PasswordError> {
-        let overloaded = |_| PasswordError::Overloaded;
-        let admitted = self.0.admitted.clone().try_acquire_owned().map_err(overloaded)?;
-        let running =
-            self.0.running.clone().acquire_owned().await.expect("the semaphore is never closed");
-        Ok([running, admitted])
     }
 }
 
@@ -231,33 +227,49 @@ mod tests {
     #[tokio::test]
     async fn a_password_matches_its_own_hash_and_no_other() {
         let passwords = passwords();
-        let phc = passwords.hash(&secret("correct horse")).await.unwrap();
+        let phc = passwords.hash(Share::Operator, &secret("correct horse")).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
-        assert_ne!(phc, passwords.hash(&secret("correct horse")).await.unwrap(), "no salt");
-        assert!(passwords.verify(&secret("correct horse"), Some(phc.clone())).await.unwrap());
-        assert!(!passwords.verify(&secret("correct horsf"), Some(phc)).await.unwrap());
+        assert_ne!(
+            phc,
+            passwords.hash(Share::Operator, &secret("correct horse")).await.unwrap(),
+            "no salt"
+        );
+        assert!(
+            passwords
+                .verify(Share::Operator, &secret("correct horse"), Some(phc.clone()))
+                .await
+                .unwrap()
+        );
+        assert!(
+            !passwords.verify(Share::Operator, &secret("correct horsf"), Some(phc)).await.unwrap()
+        );
     }
 
     #[tokio::test]
     async fn nobody_has_no_password_but_costs_the_same_parameters() {
         let passwords = passwords();
-        assert!(!passwords.verify(&secret("anything at all"), None).await.unwrap());
+        assert!(
+            !passwords.verify(Share::Operator, &secret("anything at all"), None).await.unwrap()
+        );
         let nobody = PasswordHash::new(&passwords.0.nobody).unwrap();
-        let somebody = passwords.hash(&secret("anything at all")).await.unwrap();
+        let somebody = passwords.hash(Share::Operator, &secret("anything at all")).await.unwrap();
         let somebody = PasswordHash::new(&somebody).unwrap();
         assert_eq!(nobody.params, somebody.params);
         assert_eq!(nobody.hash.unwrap().len(), somebody.hash.unwrap().len());
     }
 
     #[tokio::test]
-    async fn whoever_comes_when_the_queue_is_full_is_turned_away_at_once() {
+    async fn of_many_of_one_share_some_are_told_to_come_back_and_the_others_are_served() {
         let passwords = passwords();
-        let all = u32::try_from(WAITING_PER_CORE_MAX + 1).unwrap();
-        let full = passwords.0.admitted.clone().try_acquire_many_owned(all).unwrap();
-        let refused = passwords.hash(&secret("anything at all")).await;
-        assert!(matches!(refused, Err(PasswordError::Overloaded)));
-        drop(full);
-        assert!(passwords.hash(&secret("anything at all")).await.is_ok());
+        let password = secret("anything at all");
+        let asked = (0..24).map(|_| passwords.hash(Share::Operator, &password));
+        let (served, refused): (Vec<_>, Vec<_>) =
+            futures_util::future::join_all(asked).await.into_iter().partition(Result::is_ok);
+        assert!(!served.is_empty() && !refused.is_empty());
+        for error in refused.into_iter().filter_map(Result::err) {
+            assert_eq!(Problem::from(error).kind(), Kind::TENANT_BUSY);
+        }
+        assert!(passwords.hash(Share::Operator, &password).await.is_ok());
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::audit::busy;
 use crate::http::extract::{At, Json, Paged, Query};
-use crate::http::passwords::{Secret, check_new};
+use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::idempotency;
 use crate::http::routes::{Access, Route, Verb};
@@ -273,15 +273,19 @@ async fn read(
 async fn create(
     request: HttpRequest,
     app: web::Data<App>,
-    allowed: Allowed<WriteTenants>,
+    (before, allowed): (Allowed<WriteTenants>, Allowed<WriteTenants>),
     Json(body): Json<CreateTenantBody>,
 ) -> Result<HttpResponse, Problem> {
     body.check()?;
     let key = idempotency(&request, &allowed.user().user.to_string())?;
     let CreateTenantBody { slug, name, plan, owner } = body;
     let owner = match owner {
+        // No hash for what cannot be; that it cannot is said, and written down, by the directory.
+        Some(_) if is_refused(&app, &slug, plan.as_deref()) => None,
         Some(OwnerBody { email, password }) => {
-            let password_phc = app.passwords.hash(&password).await?;
+            prove(before).await?;
+            let share = Share::Tenant(allowed.tenant());
+            let password_phc = app.passwords.hash(share, &password).await?;
             Some(NewOwner { email, password_phc })
         }
         None => None,
@@ -293,6 +297,13 @@ async fn create(
     let mut response = shown(StatusCode::CREATED, &answered.reply)?;
     response.headers_mut().insert(header::LOCATION, location);
     Ok(answer::replayed(response, answered.replayed))
+}
+
+/// Whether no tenant can come of this any more: one has that name, or nobody has and there is no such
+/// plan. A name that was reserved and left behind is not refused: it may get its owner now.
+fn is_refused(app: &App, slug: &str, plan: Option<&str>) -> bool {
+    let no_plan = || plan.is_some_and(|plan| app.plans.get(plan).is_none());
+    app.tenants.is_founded(slug) || (app.tenants.by_slug(slug).is_none() && no_plan())
 }
 
 async fn change_plan(

@@ -58,7 +58,7 @@ kinds! {
     PLAN_QUOTA: "plan-quota", PAYMENT_REQUIRED, "The plan's quota is used up", "`quota` names what is used up and `limit` how much the plan gives. Remove something or change the plan.";
     FORBIDDEN: "forbidden", FORBIDDEN, "Not allowed", "The credential is good, the right is missing. `action` names it; `/v1/meta/capabilities` says which roles have it.";
     NO_TENANT: "no-tenant", FORBIDDEN, "The token names no tenant", "Every request acts within the one tenant that its token names.";
-    FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects their own submission.";
+    FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects a submission that they made, changed or handed in.";
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";
     TENANT_SUSPENDED: "tenant-suspended", FORBIDDEN, "The tenant is suspended", "The platform suspended this tenant. Its data is kept.";
     SIGN_UP_DISABLED: "sign-up-disabled", FORBIDDEN, "Sign-up is switched off", "This node takes no new tenants by themselves. Ask whoever runs it.";
@@ -76,7 +76,7 @@ kinds! {
     STILL_DRAFT: "still-draft", CONFLICT, "The submission is a draft", "Submit it first.";
     TOO_MANY_SECRETS: "too-many-secrets", CONFLICT, "Too many active secrets", "Remove an old secret of the integration first.";
     INTEGRATION_DISABLED: "integration-disabled", CONFLICT, "The integration is switched off", "Switch it on first.";
-    VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one. Read it again, then repeat the change.";
+    VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one, or is missing where one has to be named. Read it again, then repeat the change.";
     TOO_LARGE: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", "`limit` says how many bytes are taken.";
     URI_TOO_LONG: "uri-too-long", URI_TOO_LONG, "The query string is too long", "`limit` says how many bytes are taken.";
     UNSUPPORTED_MEDIA: "unsupported-media-type", UNSUPPORTED_MEDIA_TYPE, "The media type is not supported", "Send `Content-Type: application/json`, in UTF-8, without a content encoding.";
@@ -310,6 +310,10 @@ impl From<TenantError> for Problem {
             TenantError::TrialEnded => Self::new(Kind::TRIAL_ENDED),
             TenantError::Conflict(conflict) => Self::new(conflict.into()),
             TenantError::VersionMismatch => Self::new(Kind::VERSION_MISMATCH),
+            TenantError::VersionNeeded => Self::new(Kind::VERSION_MISMATCH).detail(
+                "The submission was changed after it was handed in. Read it again and send its \
+                 `ETag` as `If-Match`: the decision is about that version.",
+            ),
             TenantError::Invalid(errors) => Self::new(Kind::INVALID).errors(errors),
             TenantError::IdempotencyKeyReused => Self::new(Kind::IDEMPOTENCY_KEY_REUSED),
             TenantError::Busy => Self::new(Kind::TENANT_BUSY),

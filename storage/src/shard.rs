@@ -167,7 +167,20 @@ impl Shard {
 
     /// Reads the durable rows of a run.
     pub fn scan(&self, scan: &Scan) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.scan_under(scan, None)
+        self.scan_under(scan, usize::MAX, None)
+    }
+
+    /// Reads the durable rows of a run until their values have `bytes_max` bytes in clear; the row
+    /// that reaches the bound is the last one. At least one row if there is any.
+    ///
+    /// # Errors
+    /// As for [`scan`](Self::scan).
+    pub fn scan_within(
+        &self,
+        scan: &Scan,
+        bytes_max: usize,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        self.scan_under(scan, bytes_max, None)
     }
 
     /// Begins a transaction over the durable state.
@@ -264,11 +277,13 @@ impl Shard {
     pub(crate) fn scan_under(
         &self,
         scan: &Scan,
+        bytes_max: usize,
         overlay: Option<&Overlay>,
     ) -> Result<Vec<(Key, Value)>, StoreError> {
         let Some(rows) = scan.rows() else { return Ok(Vec::new()) };
         let mut layers = Layers::new(overlay, &self.pending, &rows);
-        let mut found = Found { rows: Vec::new(), limit: scan.limit, failed: None };
+        let mut found =
+            Found { rows: Vec::new(), limit: scan.limit, bytes: 0, bytes_max, failed: None };
         let keys = &self.parts.keys;
         self.parts.view.scan(self.tenant(), &rows, &mut |key, sealed| {
             while let Some((key, value)) = layers.next_before(key) {
@@ -308,24 +323,29 @@ impl Shard {
 struct Found {
     rows: Vec<(Key, Value)>,
     limit: usize,
+    bytes: usize,
+    bytes_max: usize,
     failed: Option<StoreError>,
 }
 
 impl Found {
     /// Adds a row unless it is deleted; breaks when there are enough or something failed.
     fn add(&mut self, key: &[u8], value: Option<&Value>) -> ControlFlow<()> {
-        if self.failed.is_some() || self.rows.len() >= self.limit {
+        if self.is_over() {
             return ControlFlow::Break(());
         }
         let Some(value) = value else { return ControlFlow::Continue(()) };
         match Key::decode(key) {
-            Ok(key) => self.rows.push((key, Arc::clone(value))),
+            Ok(key) => {
+                self.bytes = self.bytes.saturating_add(value.len());
+                self.rows.push((key, Arc::clone(value)));
+            }
             Err(error) => self.failed = Some(StoreError::Key(error)),
         }
-        if self.failed.is_some() || self.rows.len() >= self.limit {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
+        if self.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn is_over(&self) -> bool {
+        self.failed.is_some() || self.rows.len() >= self.limit || self.bytes >= self.bytes_max
     }
 }

@@ -164,7 +164,16 @@ impl<'a> Txn<'a> {
 
     /// Reads the rows of a run as this transaction sees them.
     pub fn scan(&self, scan: &Scan) -> Result<Vec<(Key, Value)>, StoreError> {
-        self.shard.scan_under(scan, Some(&self.overlay))
+        self.shard.scan_under(scan, usize::MAX, Some(&self.overlay))
+    }
+
+    /// As [`scan`](Self::scan), bounded like [`Shard::scan_within`].
+    pub fn scan_within(
+        &self,
+        scan: &Scan,
+        bytes_max: usize,
+    ) -> Result<Vec<(Key, Value)>, StoreError> {
+        self.shard.scan_under(scan, bytes_max, Some(&self.overlay))
     }
 
     /// Marks this point.

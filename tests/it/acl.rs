@@ -15,8 +15,9 @@ fn set(by: &Client, form: &str, grants: &[Value], status: u16) -> crate::kit::Re
 /// What each act on a form and on a submission by somebody else answers.
 fn acts(client: &Client, tenant: &Tenant, form: &str, by: &Client) -> [u16; 7] {
     let place = format!("/v1/forms/{form}");
-    let author = tenant.submit(by, form, "judged");
-    let at = format!("{place}/submissions/{author}");
+    let submitted = |name: &str| format!("{place}/submissions/{}", tenant.submit(by, form, name));
+    // Whoever edits a submission does not decide on it, so there is one for each.
+    let (at, judged) = (submitted("edited"), submitted("judged"));
     let status =
         |verb: &str, path: &str, body: Option<Value>| client.call(verb, path, body.as_ref()).status;
     [
@@ -24,7 +25,7 @@ fn acts(client: &Client, tenant: &Tenant, form: &str, by: &Client) -> [u16; 7] {
         status("PATCH", &place, Some(json!({"title": "Changed"}))),
         status("POST", &format!("{at}/comment"), Some(json!({"text": "Hm"}))),
         status("PATCH", &at, Some(json!({"data": {"name": "edited"}}))),
-        status("POST", &format!("{at}/approve"), None),
+        status("POST", &format!("{judged}/approve"), None),
         status("GET", &format!("{place}/audit"), None),
         status("GET", &format!("{place}/acl"), None),
     ]
@@ -69,6 +70,37 @@ fn a_grant_allows_what_its_level_says_and_no_more_than_the_role_does() {
     assert_eq!([seen(&people[2].0), seen(&outsider), seen(&admin)], [1, 0, 1]);
     let source = people[0].0.get(&format!("/v1/forms/{form}/acl"), 200).json();
     assert_eq!(source["effective"], json!({"level": "OWNER", "source": "direct"}));
+}
+
+#[test]
+fn nobody_takes_an_open_form_away_from_its_creator() {
+    let world = World::start();
+    let acme = world.tenant("acme");
+    let (ann, ann_id) = world.member_named(&acme, "ann", "member");
+    let (bob, bob_id) = world.member_named(&acme, "bob", "member");
+    let admin = world.member(&acme, "admin");
+    let body = json!({"title": "Ann's", "schema": {}});
+    let form = ann.post("/v1/forms", body, 201).str("/id");
+    let place = format!("/v1/forms/{form}");
+    let seized = [grant("user", &bob_id, "OWNER")];
+    assert_eq!(set(&bob, &form, &seized, 403).problem(), "forbidden");
+    assert_eq!(bob.delete(&place, 403).problem(), "forbidden");
+    assert_eq!(bob.act(&format!("{place}/archive"), 403).problem(), "forbidden");
+    let refused = acme.owner.get("/v1/audit?outcome=refused&limit=10", 200).json();
+    let mut actions: Vec<_> = refused["items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| entry["action"].as_str().expect("a name").to_owned())
+        .collect();
+    actions.sort();
+    assert_eq!(actions, ["form.acl_change", "form.archive", "form.archive"]);
+    bob.patch(&place, json!({"title": "Ours"}), 200);
+    for by in [&ann, &admin, &acme.owner] {
+        set(by, &form, &[grant("user", &ann_id, "OWNER")], 200);
+        set(by, &form, &[], 200);
+    }
+    ann.delete(&place, 204);
 }
 
 #[test]

@@ -70,7 +70,13 @@ fn a_form_is_submitted_to_reviewed_and_decided_on_by_somebody_else() {
         ("Which days?".into(), reviewer_id.clone())
     );
     author.patch(&at, leave(4), 200);
-    let approved = reviewer.post(&format!("{at}/approve"), json!({"comment": "Enjoy"}), 200);
+    let enjoy = json!({"comment": "Enjoy"});
+    let blind = reviewer.post(&format!("{at}/approve"), enjoy.clone(), 412);
+    assert_eq!(blind.problem(), "version-mismatch");
+    assert!(blind.str("/detail").contains("`If-Match`"), "{}", blind.text());
+    let etag = reviewer.get(&at, 200).header("etag").expect("a version").to_owned();
+    let sure = reviewer.with_header("if-match", &etag);
+    let approved = sure.post(&format!("{at}/approve"), enjoy, 200);
     assert_eq!(approved.str("/status"), "approved");
     assert_eq!(approved.str("/decided_by"), reviewer_id);
     assert_eq!(approved.json()["data"]["days"], 4);
@@ -85,6 +91,32 @@ fn a_form_is_submitted_to_reviewed_and_decided_on_by_somebody_else() {
     assert_eq!(author.patch(&at, leave(5), 409).problem(), "already-decided");
     let rejected = acme.owner.act(&format!("{place}/{own}/reject"), 200);
     assert_eq!(rejected.str("/status"), "rejected");
+}
+
+#[test]
+fn whoever_changed_a_submission_does_not_decide_on_it() {
+    let world = World::start();
+    let acme = world.tenant("acme");
+    let (author, editor) =
+        (world.member_named(&acme, "author", "member").0, world.member(&acme, "member"));
+    let form = acme.form("Leave");
+    let place = format!("/v1/forms/{form}/submissions");
+    let at = format!("{place}/{}", acme.submit(&author, &form, "three days"));
+    let etag = editor
+        .patch(&at, json!({"data": {"name": "thirty days"}}), 200)
+        .header("etag")
+        .expect("a version")
+        .to_owned();
+    for verb in ["approve", "reject"] {
+        for client in [editor.clone(), editor.with_header("if-match", &etag)] {
+            assert_eq!(client.act(&format!("{at}/{verb}"), 403).problem(), "four-eyes");
+        }
+    }
+    for client in [acme.owner.clone(), acme.owner.with_header("if-match", "\"1\"")] {
+        assert_eq!(client.act(&format!("{at}/approve"), 412).problem(), "version-mismatch");
+    }
+    let sure = acme.owner.with_header("if-match", &etag);
+    assert_eq!(sure.act(&format!("{at}/approve"), 200).str("/status"), "approved");
 }
 
 #[test]

@@ -149,6 +149,39 @@ fn submissions_are_filtered_by_status_author_and_time() {
 }
 
 #[test]
+fn pages_of_large_submissions_end_by_bytes_and_show_each_once() {
+    const PAGE_BYTES_MAX: usize = 1024 * 1024;
+    let world = World::start();
+    let acme = world.tenant("acme");
+    let form = acme.form("Essays");
+    let place = format!("/v1/forms/{form}/submissions");
+    let essay = "x".repeat(250_000);
+    let made: Vec<_> = (0..12).map(|_| acme.submit(&acme.owner, &form, &essay)).collect();
+    let item_bytes = acme.owner.get(&format!("{place}/{}", made[0]), 200).body.len();
+    for sort in ["created_at", "-created_at"] {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let page = acme.owner.get(&format!("{place}?sort={sort}&limit=200{cursor}"), 200);
+            let envelope_bytes = 256;
+            assert!(page.body.len() <= PAGE_BYTES_MAX + item_bytes + envelope_bytes);
+            let json = page.json();
+            found.extend(ids(json["items"].as_array().expect("a list")));
+            pages += 1;
+            match json["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        if sort.starts_with('-') {
+            found.reverse();
+        }
+        assert_eq!((found, pages), (made.clone(), 3), "{sort}");
+    }
+    assert_eq!(ids(&all(&acme.owner, &place, "sort=created_at", 1)), made);
+    assert_eq!(all(&acme.owner, &place, "status=approved", 1).len(), 0);
+}
+
+#[test]
 fn a_customer_sees_their_own_records_and_no_trace_of_others() {
     let world = World::start();
     let acme = world.tenant("acme");

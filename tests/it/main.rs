@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod disk_full;
 mod forms;
+mod hashing;
 mod isolation;
 mod jwt;
 mod lists;

@@ -236,6 +236,29 @@ fn signing_up_and_refreshing_have_limits_too() {
 }
 
 #[test]
+fn one_account_that_signs_up_or_refreshes_too_often_stops_no_other() {
+    let (world, _clock) = limited("sign_up.per_account", "1/1h");
+    let sign_up = |slug: &str, email: &str| {
+        let tenant = json!({"slug": slug, "name": "Some"});
+        let body = json!({"tenant": tenant, "email": email, "password": PASSWORD});
+        world.client.call("POST", "/v1/auth/sign-up", Some(&body))
+    };
+    assert_eq!(sign_up("first", "ann@b.example").status, 201);
+    assert_limited(&sign_up("second", "Ann@B.example"), "sign-up-account", 3_600);
+    assert_eq!(sign_up("second", "bob@b.example").status, 201);
+
+    let (world, _clock) = limited("sign_in.per_account", "1/1m");
+    let (acme, globex) = (world.tenant("acme"), world.tenant("globex"));
+    let refresh = |token: &str| {
+        world.client.call("POST", "/v1/auth/refresh", Some(&json!({"refresh_token": token})))
+    };
+    let next = refresh(&acme.refresh_token);
+    assert_eq!(next.status, 200);
+    assert_limited(&refresh(&next.str("/refresh_token")), "sign-in-account", 60);
+    assert_eq!(refresh(&globex.refresh_token).status, 200);
+}
+
+#[test]
 fn a_limited_request_is_answered_before_its_body_is_read() {
     let (world, _clock) = limited("sign_in.per_ip", "1/1m");
     sign_in(&world.client, "nobody@acme.example", PASSWORD);

@@ -176,6 +176,11 @@ impl Tenants {
         }
         self.0.slugs.pin().get(slug).copied()
     }
+    /// Whether a short name belongs to a tenant that was founded: it is never given again.
+    pub fn is_founded(&self, slug: &str) -> bool {
+        let is_founded = |id| self.0.parts.store.log().tail(id).is_ok_and(|tail| tail.lsn > 0);
+        self.by_slug(slug).is_some_and(is_founded)
+    }
     /// What the directory says of a tenant.
     pub fn summary(&self, tenant: TenantId) -> Option<Arc<TenantSummary>> {
         self.0.directory.pin().get(&tenant).cloned()

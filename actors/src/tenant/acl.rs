@@ -1,6 +1,8 @@
 //! Who may do what with one form: the form's access list, and the one function that reads it.
 //!
-//! A form without grants is open: the tenant role decides. One grant makes it *restricted*: then the
+//! A form without grants is open: the tenant role decides, except that its access list, and whether
+//! it is archived, are up to its creator and to the tenant's owners and administrators. Otherwise any
+//! member could take a form away from its users. One grant makes it *restricted*: then the
 //! role *and* a grant must allow the action. There are no deny entries, so a further grant never
 //! takes a right away. Grants name people, roles and teams, and are resolved when they are asked
 //! about: the grants of a deleted team or person are gone at once.
@@ -152,6 +154,8 @@ pub struct Caller {
     pub role: Role,
     /// Their teams, at least those that the list in question names.
     pub teams: Vec<TeamId>,
+    /// Whether they made the form in question; false where nobody looked.
+    pub is_creator: bool,
 }
 
 impl Caller {
@@ -192,7 +196,7 @@ impl Caller {
             Principal::User(user) => Some(user.user),
             Principal::Anonymous | Principal::Sender | Principal::System(_) => None,
         };
-        Self { user, role: cx.role(), teams: Vec::new() }
+        Self { user, role: cx.role(), teams: Vec::new(), is_creator: false }
     }
 
     /// Whether a grant to `holder` is a grant to the caller.
@@ -207,6 +211,11 @@ impl Caller {
     /// The highest grant the caller holds, and through whom.
     pub fn best(&self, grants: &[FormGrant]) -> Option<FormGrant> {
         grants.iter().filter(|grant| self.is(&grant.holder)).copied().max_by_key(|it| it.level)
+    }
+
+    /// Whether an open form is the caller's to give away or to archive.
+    fn may_take_charge(&self) -> bool {
+        self.is_creator || matches!(self.role, Role::Owner | Role::Admin)
     }
 
     /// Whether the caller sees others' records at all.
@@ -228,7 +237,10 @@ pub fn decide(
     let capability = action.capability();
     let forbidden = Err(TenantError::Forbidden { action: capability.name });
     if grants.is_empty() {
-        return if capability.roles.contains(caller.role) { Ok(()) } else { forbidden };
+        let is_charge = matches!(action, FormAction::Manage | FormAction::Archive);
+        let is_allowed =
+            capability.roles.contains(caller.role) && (!is_charge || caller.may_take_charge());
+        return if is_allowed { Ok(()) } else { forbidden };
     }
     let mut held = grants.iter().filter(|grant| caller.is(&grant.holder)).peekable();
     let is_known = held.peek().is_some();
@@ -250,6 +262,22 @@ pub fn decide(
 pub fn is_listed(caller: &Caller, grants: &[FormGrant]) -> bool {
     matches!(caller.role, Role::Owner | Role::Admin)
         || decide(caller, grants, FormAction::Read).is_ok()
+}
+
+/// Resolves who asks and decides about changing the access list or archiving, which on an open form
+/// is also for `creator`.
+///
+/// # Errors
+/// As for [`require`].
+pub fn require_charge<R: Reads>(
+    cx: &R,
+    grants: &[FormGrant],
+    creator: UserId,
+    action: FormAction,
+) -> Result<(), TenantError> {
+    let mut caller = Caller::among(cx, grants)?;
+    caller.is_creator = caller.user == Some(creator);
+    decide(&caller, grants, action)
 }
 
 /// Resolves who asks and decides.

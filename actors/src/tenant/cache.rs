@@ -6,6 +6,7 @@ use std::sync::Arc;
 use storage::id::{FormId, SessionId, UserId};
 
 use crate::limits;
+use crate::tenant::forms::steps::Plan;
 
 /// What the tenant last saw of a session: whether its user's rights are what the token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +21,10 @@ pub struct Standing {
 pub struct CompiledSchema {
     /// The form's schema revision it was compiled from.
     pub version: u64,
-    /// What it may cost to apply to one value of a submission, in subschemas.
-    pub cost: u64,
+    /// What applying it costs.
+    pub(crate) plan: Plan,
+    /// Bytes it takes, estimated.
+    pub(crate) bytes: usize,
     /// The validator.
     pub validator: jsonschema::Validator,
 }
@@ -48,13 +51,21 @@ impl Caches {
     }
     /// Keeps a compiled schema.
     pub fn keep_schema(&mut self, form: FormId, schema: Arc<CompiledSchema>) {
-        if self.schemas.len() >= limits::SCHEMAS_CACHED_MAX {
+        self.schemas.remove(&form);
+        let bytes = self.schema_bytes().saturating_add(schema.bytes);
+        if self.schemas.len() >= limits::SCHEMAS_CACHED_MAX
+            || bytes > limits::SCHEMAS_CACHED_BYTES_MAX
+        {
             self.schemas.clear();
         }
+        // One schema is bounded by itself, so the last one used is always kept.
         self.schemas.insert(form, schema);
+    }
+    fn schema_bytes(&self) -> usize {
+        self.schemas.values().map(|schema| schema.bytes).sum()
     }
     /// Bytes these caches take, roughly.
     pub fn resident_bytes(&self) -> usize {
-        self.standings.len() * 64 + self.emails.len() * 96 + self.schemas.len() * 8 * 1024
+        self.standings.len() * 64 + self.emails.len() * 96 + self.schema_bytes()
     }
 }

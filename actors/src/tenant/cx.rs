@@ -57,6 +57,9 @@ pub trait Reads {
     fn bytes(&self, key: &Key) -> Result<Option<Stored>, TenantError>;
     /// A run of rows.
     fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError>;
+    /// A run of rows that ends with the row that brings it to `bytes_max` bytes.
+    fn rows_within(&self, scan: &Scan, bytes_max: usize)
+    -> Result<Vec<(Key, Stored)>, TenantError>;
     /// Who asks.
     fn principal(&self) -> &Principal;
     /// The tenant's own row.
@@ -114,6 +117,13 @@ impl Reads for ReadCx<'_> {
     fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError> {
         Ok(self.shard.scan(scan)?)
     }
+    fn rows_within(
+        &self,
+        scan: &Scan,
+        bytes_max: usize,
+    ) -> Result<Vec<(Key, Stored)>, TenantError> {
+        Ok(self.shard.scan_within(scan, bytes_max)?)
+    }
     fn principal(&self) -> &Principal {
         self.principal
     }
@@ -166,6 +176,13 @@ impl Reads for Cx<'_, '_> {
     }
     fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError> {
         Ok(self.txn.scan(scan)?)
+    }
+    fn rows_within(
+        &self,
+        scan: &Scan,
+        bytes_max: usize,
+    ) -> Result<Vec<(Key, Stored)>, TenantError> {
+        Ok(self.txn.scan_within(scan, bytes_max)?)
     }
     fn principal(&self) -> &Principal {
         self.principal

@@ -57,7 +57,7 @@ pub enum TenantError {
         /// The capability or rule that says no.
         action: &'static str,
     },
-    /// Nobody decides on their own submission.
+    /// Nobody decides on a submission they made, changed or handed in.
     #[error("one's own submission")]
     FourEyes,
     /// A restricted form may be read by an owner without a grant only with a stated reason.
@@ -80,6 +80,10 @@ pub enum TenantError {
     /// `If-Match` names another version.
     #[error("the version is not the current one")]
     VersionMismatch,
+    /// The submission was changed after it was handed in: a decision must say by `If-Match` which
+    /// version it is about.
+    #[error("the version decided on is not named")]
+    VersionNeeded,
     /// The input is wrong.
     #[error("invalid input")]
     Invalid(Vec<FieldError>),
@@ -141,6 +145,7 @@ impl TenantError {
                 | Self::TrialEnded
                 | Self::Conflict(_)
                 | Self::VersionMismatch
+                | Self::VersionNeeded
         )
     }
 
@@ -153,7 +158,7 @@ impl TenantError {
             Self::QuotaExceeded { .. } => "quota-exceeded",
             Self::TrialEnded => "trial-ended",
             Self::Conflict(_) => "conflict",
-            Self::VersionMismatch => "version-mismatch",
+            Self::VersionMismatch | Self::VersionNeeded => "version-mismatch",
             _ => "failed",
         }
     }

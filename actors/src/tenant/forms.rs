@@ -24,8 +24,10 @@ pub mod commands;
 pub mod glass;
 pub mod grants;
 pub mod lists;
+mod patterns;
 pub mod queries;
 pub(crate) mod schema;
+pub(crate) mod steps;
 pub(crate) mod strict;
 mod weigh;
 

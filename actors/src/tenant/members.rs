@@ -21,6 +21,8 @@ use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
 
+pub mod adding;
+
 const EMAIL_LABEL: &str = "email";
 
 fn email_key(cx: &impl Reads, normal: &str) -> Key {
@@ -51,13 +53,7 @@ pub fn insert_user(
     role: Role,
     password_phc: Option<String>,
 ) -> Result<UserRow, TenantError> {
-    check_role_fits(cx, role)?;
-    let email = normalise_email(email)
-        .map_err(|error| TenantError::invalid("/email", error.to_string()))?;
-    let index = email_key(cx, &email);
-    if cx.bytes(&index)?.is_some() {
-        return Err(TenantError::Conflict(Conflict::EmailTaken));
-    }
+    let (email, index) = check_new(cx, email, role)?;
     cx.charge(Quota::Members, 1)?;
     let now = cx.now_ms();
     let row = UserRow {
@@ -74,6 +70,18 @@ pub fn insert_user(
     cx.put(&Key::User { id: row.id }, &row)?;
     cx.state_mut().owners += u32::from(row.is_working_owner());
     Ok(row)
+}
+
+/// The normal form and the index key of an address that a new person with that role can have.
+fn check_new(cx: &impl Reads, email: &str, role: Role) -> Result<(String, Key), TenantError> {
+    check_role_fits(cx, role)?;
+    let email = normalise_email(email)
+        .map_err(|error| TenantError::invalid("/email", error.to_string()))?;
+    let index = email_key(cx, &email);
+    if cx.bytes(&index)?.is_some() {
+        return Err(TenantError::Conflict(Conflict::EmailTaken));
+    }
+    Ok((email, index))
 }
 
 /// Ends all sessions of `user` but `kept`, and says how many.

@@ -48,6 +48,11 @@ impl std::fmt::Debug for RefreshToken {
 }
 
 impl RefreshToken {
+    /// Whose budget an exchange is charged to: the session the token says it is of.
+    pub fn account(&self) -> String {
+        format!("{} {}", self.tenant, self.session)
+    }
+
     /// Takes a token's text apart; `None` if it has another form.
     pub fn parse(text: &str) -> Option<Self> {
         let body = text.strip_prefix(REFRESH_PREFIX)?;

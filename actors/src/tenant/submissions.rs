@@ -5,8 +5,8 @@
 //! each row stands a pointer from its author, so that people who may see only their own records are
 //! served from those alone: no page or cursor of theirs depends on anybody else's.
 //!
-//! Refuses: to let anyone decide on their own submission, whatever their role, and to change a
-//! submission once it is decided on.
+//! Refuses: to let anyone decide on a submission that they made, changed or handed in, whatever their
+//! role, and to change a submission once it is decided on.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,7 @@ use storage::keys::Key;
 
 use crate::call::Document;
 use crate::env::rfc3339;
+use crate::limits;
 use crate::tenant::acl::Caller;
 use crate::tenant::cx::{Cx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
@@ -114,6 +115,12 @@ pub struct Row<J> {
     pub decided: Option<(UserId, u64)>,
     /// What the submission is answered with.
     pub json: J,
+    /// Who changed it or handed it in, besides its author. None of them decides on it.
+    #[serde(default)]
+    pub editors: Vec<UserId>,
+    /// The version that was handed in; 0 while it is a draft.
+    #[serde(default)]
+    pub handed_in_version: u64,
 }
 
 /// The whole row.
@@ -133,6 +140,40 @@ impl<J> Row<J> {
     /// Whether the caller is the author.
     fn is_by(&self, caller: &Caller) -> bool {
         caller.user == Some(self.created_by)
+    }
+
+    /// Whether the caller made the submission, changed it or handed it in.
+    fn has_hand_of(&self, caller: &Caller) -> bool {
+        self.is_by(caller) || caller.user.is_some_and(|user| self.editors.contains(&user))
+    }
+
+    /// Remembers that the caller changed the submission or handed it in.
+    fn note_hand_of(&mut self, caller: &Caller) -> Result<(), TenantError> {
+        let Some(user) = caller.user else { return Ok(()) };
+        if self.has_hand_of(caller) {
+            return Ok(());
+        }
+        // To forget one would let them decide on what they wrote.
+        if self.editors.len() >= limits::EDITORS_MAX {
+            let message = format!(
+                "was changed by {} people besides its author; no further one may",
+                limits::EDITORS_MAX
+            );
+            return Err(TenantError::invalid("/data", message));
+        }
+        self.editors.push(user);
+        Ok(())
+    }
+
+    /// Refuses a decision that does not say which version it is about, once there were several to
+    /// look at since the submission was handed in.
+    fn check_named(&self, if_match: Option<u64>) -> Result<(), TenantError> {
+        // A first version is what was handed in, whenever the row was written.
+        let is_as_handed_in = self.version == self.handed_in_version.max(1);
+        if if_match.is_none() && !is_as_handed_in {
+            return Err(TenantError::VersionNeeded);
+        }
+        Ok(())
     }
 
     /// Refuses what was decided on.

@@ -22,7 +22,7 @@ use crate::limits;
 use crate::permit::{ReadTeams, WriteTeams};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, FieldError, TenantError};
-use crate::tenant::forms::lists::{End, Step, id_cursor, open_id_cursor, walk};
+use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::forms::{Made, check_version, line, to_json};
 
 /// Longest name of a team, in bytes.
@@ -311,23 +311,17 @@ impl Query for ListTeams {
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Page, TenantError> {
         let after = open_id_cursor(self.paging.cursor.as_deref())?.map(|id| Key::Team { id });
-        let mut page = Page::default();
+        let mut pager = Pager::new(&self.paging);
         let mut present = Present::default();
-        let mut last = None;
-        let end = walk(cx, all_teams(), after, false, |key, bytes| {
+        let limit = pager.rows_wanted();
+        let end = walk(cx, Scan { after, limit, ..Scan::all(all_teams()) }, |key, bytes| {
             let Key::Team { id } = *key else { return Ok(Step::Next) };
-            if page.items.len() == self.paging.limit {
-                page.next = last.map(id_cursor::<TeamId>);
-                return Ok(Step::Stop);
-            }
-            page.items.push(present.render(cx, id, &value::decode(bytes)?)?);
-            last = Some(id);
-            Ok(Step::Next)
+            pager.offer(id, || present.render(cx, id, &value::decode(bytes)?))
         })?;
-        if let End::Bound(Key::Team { id }) = end {
-            page.next = Some(id_cursor(id));
-        }
-        Ok(page)
+        Ok(pager.close(match end {
+            End::Bound(Key::Team { id }) => Some(id),
+            _ => None,
+        }))
     }
 }
 

@@ -25,7 +25,7 @@ fn team(n: u8) -> TeamId {
 }
 
 fn caller(role: Role) -> Caller {
-    Caller { user: Some(user(1)), role, teams: Vec::new() }
+    Caller { user: Some(user(1)), role, teams: Vec::new(), is_creator: false }
 }
 
 fn grant(holder: Holder, level: Level) -> FormGrant {
@@ -41,12 +41,24 @@ fn is_ok(caller: &Caller, grants: &[FormGrant], action: FormAction) -> bool {
 }
 
 #[test]
-fn without_grants_the_role_alone_decides() {
+fn without_grants_the_role_decides_and_charge_is_the_creators() {
     for role in Role::ALL {
-        for action in ACTIONS {
-            let expected = action.capability().roles.contains(role);
-            assert_eq!(is_ok(&caller(role), &[], action), expected, "{role} {action:?}");
+        for (action, is_creator) in ACTIONS.into_iter().flat_map(|it| [(it, false), (it, true)]) {
+            let is_charge = matches!(action, FormAction::Manage | FormAction::Archive);
+            let is_in_charge = is_creator || matches!(role, Role::Owner | Role::Admin);
+            let expected = action.capability().roles.contains(role) && (!is_charge || is_in_charge);
+            let asker = Caller { is_creator, ..caller(role) };
+            assert_eq!(is_ok(&asker, &[], action), expected, "{role} {action:?} {is_creator}");
         }
+    }
+}
+
+#[test]
+fn having_made_a_restricted_form_allows_nothing() {
+    let creator = Caller { is_creator: true, ..caller(Role::Member) };
+    for action in ACTIONS {
+        let refused = decide(&creator, &others(), action);
+        assert!(matches!(refused, Err(TenantError::NotFound)), "{action:?}");
     }
 }
 

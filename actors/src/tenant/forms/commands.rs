@@ -12,7 +12,7 @@ use crate::call::Document;
 use crate::limits;
 use crate::permit::{CreateForms, ManageForms, UpdateForms};
 use crate::quota::Quota;
-use crate::tenant::acl::{FormAction, require};
+use crate::tenant::acl::{FormAction, require, require_charge};
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
 
@@ -136,7 +136,7 @@ impl Command for ArchiveForm {
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Document, TenantError> {
         let id = self.form;
         let mut row: FormRow = cx.need(&Key::Form { id })?;
-        require(cx, &row.grants, FormAction::Archive)?;
+        require_charge(cx, &row.grants, row.created_by, FormAction::Archive)?;
         check_version(self.if_match, row.version)?;
         if row.status == FormStatus::Archived {
             return Ok(row.document());

@@ -17,7 +17,7 @@ use crate::audit::entry::{Draft, Named};
 use crate::call::Document;
 use crate::limits;
 use crate::permit::{ManageForms, Role};
-use crate::tenant::acl::{Caller, FormAction, FormGrant, Holder, Level, require};
+use crate::tenant::acl::{Caller, FormAction, FormGrant, Holder, Level, require, require_charge};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, FieldError, TenantError};
 use crate::tenant::people::UserRow;
@@ -139,7 +139,7 @@ impl Command for SetFormAcl {
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Document, TenantError> {
         let id = self.form;
         let mut row: FormRow = cx.need(&Key::Form { id })?;
-        require(cx, &row.grants, FormAction::Manage)?;
+        require_charge(cx, &row.grants, row.created_by, FormAction::Manage)?;
         check_version(self.if_match, row.version)?;
         let grants = resolve(cx, &self.body.grants)?;
         if !grants.is_empty() && !grants.iter().any(|grant| grant.level == Level::Owner) {

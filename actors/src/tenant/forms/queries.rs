@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use serde_bytes::ByteBuf;
 use storage::id::{FormId, Id};
 use storage::keys::{Key, Prefix};
+use storage::txn::Scan;
 use storage::value;
 
 use super::glass::{FormRead, Reader};
-use super::lists::{End, Step, bad_cursor, cursor, id_cursor, open_cursor, open_id_cursor, walk};
+use super::lists::{
+    CHUNK_ROWS_MAX, End, Pager, Step, bad_cursor, cursor, open_cursor, open_id_cursor, walk,
+};
 use super::{FormHead, FormRow, FormStatus, to_json};
 use crate::call::{Document, Page, Paging};
 use crate::limits;
@@ -137,29 +140,25 @@ impl ListForms {
     /// In key order, which is the order they were made in: reads only what the page needs.
     fn by_id<R: Reads>(&self, cx: &R, filter: &Filter) -> Result<Page, TenantError> {
         let after = open_id_cursor(self.paging.cursor.as_deref())?.map(|id| Key::Form { id });
-        let mut page = Page::default();
-        let mut last = None;
-        let end = walk(cx, all_forms(), after, self.reverse, |key, bytes| {
+        let mut pager = Pager::new(&self.paging);
+        let (reverse, limit) = (self.reverse, pager.rows_wanted());
+        let scan = Scan { prefix: all_forms(), after, reverse, limit };
+        let end = walk(cx, scan, |key, bytes| {
             let Key::Form { id } = *key else { return Ok(Step::Next) };
             let head: FormHead = value::decode(bytes)?;
             if !filter.takes(&head) {
                 return Ok(Step::Next);
             }
-            if page.items.len() == self.paging.limit {
-                page.next = last.map(id_cursor::<FormId>);
-                return Ok(Step::Stop);
-            }
-            page.items.push(to_json(&head.summary(id)));
-            last = Some(id);
-            Ok(Step::Next)
+            pager.offer(id, || Ok(to_json(&head.summary(id))))
         })?;
-        if let End::Bound(Key::Form { id }) = end {
-            page.next = Some(id_cursor(id));
-        }
-        Ok(page)
+        Ok(pager.close(match end {
+            End::Bound(Key::Form { id }) => Some(id),
+            _ => None,
+        }))
     }
 
-    /// In another order: looks at every form and keeps the page's worth that comes first.
+    /// In another order: looks at every form and keeps the page's worth that comes first. Titles are
+    /// short, so as many of them as a page may have stay far below a page's bytes.
     fn by_place<R: Reads>(&self, cx: &R, filter: &Filter) -> Result<Page, TenantError> {
         let after = self.paging.cursor.as_deref().map(open_cursor).transpose()?;
         let tag = if self.order == FormOrder::Title { b't' } else { b'u' };
@@ -167,7 +166,8 @@ impl ListForms {
             return Err(bad_cursor());
         }
         let mut first: BTreeMap<Vec<u8>, ByteBuf> = BTreeMap::new();
-        let end = walk(cx, all_forms(), None, false, |key, bytes| {
+        let scan = Scan { limit: CHUNK_ROWS_MAX, ..Scan::all(all_forms()) };
+        let end = walk(cx, scan, |key, bytes| {
             let Key::Form { id } = *key else { return Ok(Step::Next) };
             let head: FormHead = value::decode(bytes)?;
             let place = self.order.place(id, &head);

@@ -195,6 +195,52 @@ fn a_tenant_owner_breaks_the_glass_only_with_a_reason_and_it_is_written_down() {
 }
 
 #[test]
+fn an_open_form_is_its_creators_to_restrict_and_archive() {
+    let mut scene = Scene::new();
+    let cast = cast(&mut scene);
+    let form = create(&mut scene, &cast.ann, "A");
+    let archive = || ArchiveForm { form, if_match: None };
+    let seized = scene.run(&cast.bob, acl(form, json!([grant("user", cast.bob_id, "OWNER")])));
+    assert!(matches!(seized, Err(TenantError::Forbidden { action: "forms:manage" })));
+    assert!(matches!(scene.run(&cast.bob, archive()), Err(TenantError::Forbidden { .. })));
+    // What is in it stays everybody's, and so does looking at the list.
+    let body = UpdateFormBody { title: Some("B".to_owned()), ..UpdateFormBody::default() };
+    assert!(scene.run(&cast.bob, UpdateForm { form, body, if_match: None }).is_ok());
+    assert!(scene.ask(&cast.bob, ReadFormAcl { form }).is_ok());
+    for who in [&cast.ann, &cast.admin, &cast.owner] {
+        assert!(scene.run(who, acl(form, json!([grant("user", cast.ann_id, "OWNER")]))).is_ok());
+        assert!(scene.run(who, acl(form, json!([]))).is_ok());
+    }
+    assert!(scene.run(&cast.ann, archive()).is_ok());
+    let form = create(&mut scene, &cast.ann, "C");
+    assert!(scene.run(&cast.admin, ArchiveForm { form, if_match: None }).is_ok());
+}
+
+#[test]
+fn a_run_of_rows_ends_with_the_row_that_reaches_its_bytes() {
+    struct Within(usize);
+    impl crate::tenant::cx::Query for Within {
+        type Action = crate::permit::ReadForms;
+        type Reply = usize;
+
+        fn run(self, cx: &mut crate::tenant::cx::ReadCx<'_>) -> Result<usize, TenantError> {
+            let any = Key::Form { id: FormId::from_bytes([0; 16]) };
+            let scan = storage::txn::Scan::all(storage::keys::Prefix::kind(&any));
+            Ok(cx.rows_within(&scan, self.0)?.len())
+        }
+    }
+    let mut scene = Scene::new();
+    let cast = cast(&mut scene);
+    for _ in 0..4 {
+        let schema = format!(r#"{{"title":"{}"}}"#, "x".repeat(10_000));
+        let body = CreateFormBody { schema: RawValue::from_string(schema).unwrap(), ..body("A") };
+        scene.run(&cast.ann, CreateForm { body }).unwrap();
+    }
+    let rows = [1, 10_000, 11_000, 25_000, usize::MAX].map(|it| scene.ask(&cast.ann, Within(it)));
+    assert_eq!(rows.map(Result::unwrap), [1, 1, 2, 3, 4]);
+}
+
+#[test]
 fn the_last_owner_grant_stays_while_the_form_is_restricted() {
     let mut scene = Scene::new();
     let cast = cast(&mut scene);

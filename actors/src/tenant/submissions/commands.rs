@@ -33,7 +33,7 @@ fn judge(
         return Ok(());
     }
     let compiled = schema::of_form(cx, at_form, head)?;
-    schema::check(&compiled.validator, compiled.cost, &value)
+    schema::check(&compiled.validator, &compiled.plan, &value)
 }
 
 /// Refuses whoever may not change this submission: its author may, and whoever edits the form's
@@ -86,6 +86,8 @@ impl Command for CreateSubmission {
             version: 1,
             decided: None,
             json: ByteBuf::new(),
+            editors: Vec::new(),
+            handed_in_version: u64::from(!self.body.draft),
         };
         row.render(at, &self.body.data);
         cx.put(&at.key(), &row)?;
@@ -123,6 +125,7 @@ impl Command for UpdateSubmission {
         check_may_edit(&caller, &head, &row)?;
         check_version(self.if_match, row.version)?;
         row.check_open()?;
+        row.note_hand_of(&caller)?;
         judge(cx, self.at.form, &head, &self.body.data, row.status)?;
         row.store(cx, self.at, &self.body.data)?;
         let draft = Draft::success(Self::NAME, self.target()).with("version", row.version);
@@ -162,7 +165,9 @@ impl Command for SubmitSubmission {
         head.check_active()?;
         let data = row.data()?;
         judge(cx, self.at.form, &head, &data, SubmissionStatus::Submitted)?;
+        row.note_hand_of(&caller)?;
         row.status = SubmissionStatus::Submitted;
+        row.handed_in_version = row.version + 1;
         row.store(cx, self.at, &data)?;
         cx.audit_form(self.at.form, Draft::success(Self::NAME, self.target()));
         Ok(row.document())

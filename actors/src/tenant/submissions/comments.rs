@@ -19,7 +19,7 @@ use crate::tenant::acl::{FormAction, require};
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::forms::glass::{FormRead, Reader};
-use crate::tenant::forms::lists::{End, Step, id_cursor, open_id_cursor, walk};
+use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::forms::{self, Made, paragraph, to_json};
 
 /// Every comment on a submission.
@@ -139,21 +139,16 @@ impl FormRead for ListComments {
         cx.need::<SubmissionHead>(&self.at.key())?.check_visible(reader.caller())?;
         let after = open_id_cursor(self.paging.cursor.as_deref())?
             .map(|id| Key::Comment { submission, id });
-        let mut page = Page::default();
-        let mut last = None;
-        let end = walk(cx, all_on(submission), after, false, |key, bytes| {
+        let mut pager = Pager::new(&self.paging);
+        let limit = pager.rows_wanted();
+        let scan = Scan { after, limit, ..Scan::all(all_on(submission)) };
+        let end = walk(cx, scan, |key, bytes| {
             let Key::Comment { id, .. } = *key else { return Ok(Step::Next) };
-            if page.items.len() == self.paging.limit {
-                page.next = last.map(id_cursor::<CommentId>);
-                return Ok(Step::Stop);
-            }
-            page.items.push(value::decode::<CommentRow>(bytes)?.json);
-            last = Some(id);
-            Ok(Step::Next)
+            pager.offer(id, || Ok(value::decode::<CommentRow>(bytes)?.json))
         })?;
-        if let End::Bound(Key::Comment { id, .. }) = end {
-            page.next = Some(id_cursor(id));
-        }
-        Ok(page)
+        Ok(pager.close(match end {
+            End::Bound(Key::Comment { id, .. }) => Some(id),
+            _ => None,
+        }))
     }
 }

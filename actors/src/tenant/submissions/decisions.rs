@@ -1,7 +1,9 @@
 //! Approving and rejecting: one person hands in, another decides.
 //!
-//! Refuses: to decide twice, to decide on a draft, and to let authors decide on their own
-//! submissions, tenant owners and form OWNERs included (four eyes).
+//! Refuses: to decide twice, to decide on a draft, and to let anyone decide on a submission that they
+//! made, changed or handed in, tenant owners and form OWNERs included (four eyes). Once a submission
+//! was changed after it was handed in, a decision must name the version it is about, so that nobody
+//! approves data they never saw.
 
 use serde::Deserialize;
 
@@ -31,7 +33,7 @@ pub struct ApproveSubmission {
     pub at: Place,
     /// Why.
     pub body: DecisionBody,
-    /// The version it must still have.
+    /// The version it must still have. Needed once the submission was changed after it was handed in.
     pub if_match: Option<u64>,
 }
 
@@ -57,7 +59,7 @@ pub struct RejectSubmission {
     pub at: Place,
     /// Why.
     pub body: DecisionBody,
-    /// The version it must still have.
+    /// The version it must still have. Needed once the submission was changed after it was handed in.
     pub if_match: Option<u64>,
 }
 
@@ -88,7 +90,7 @@ fn settle(
     let head = forms::head(cx, at.form)?;
     let caller = require(cx, &head.grants, FormAction::Decide)?;
     let mut row: SubmissionRow = cx.need(&at.key())?;
-    if row.is_by(&caller) {
+    if row.has_hand_of(&caller) {
         return Err(TenantError::FourEyes);
     }
     check_version(if_match, row.version)?;
@@ -96,6 +98,7 @@ fn settle(
     if row.status == SubmissionStatus::Draft {
         return Err(TenantError::Conflict(Conflict::StillDraft));
     }
+    row.check_named(if_match)?;
     row.status = verdict;
     row.decided = Some((judge, cx.now_ms()));
     let data = row.data()?;

@@ -6,15 +6,17 @@
 
 use storage::id::{FormId, Id, SubmissionId, UserId};
 use storage::keys::{Key, Prefix};
+use storage::txn::Scan;
 use storage::value;
 
-use super::{Place, SubmissionRow, SubmissionStatus};
+use super::{Place, SubmissionHead, SubmissionRow, SubmissionStatus};
 use crate::call::{Document, Page, Paging};
+use crate::limits;
 use crate::permit::ReadSubmissions;
 use crate::tenant::cx::{Reads, Stored};
 use crate::tenant::error::TenantError;
 use crate::tenant::forms::glass::{FormRead, Reader};
-use crate::tenant::forms::lists::{End, Step, id_cursor, open_id_cursor, walk};
+use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 
 /// The last millisecond an id can hold (the year 10889).
 const ID_MS_MAX: u64 = (1 << 48) - 1;
@@ -118,30 +120,34 @@ impl Range {
 struct Collect<'q> {
     wanted: &'q ListSubmissions,
     range: Range,
-    page: Page,
-    last: Option<SubmissionId>,
+    pager: Pager<SubmissionId>,
+    dropped_bytes: usize,
 }
 
 impl Collect<'_> {
     fn offer(&mut self, id: SubmissionId, bytes: &Stored) -> Result<Step, TenantError> {
-        let row: SubmissionRow = value::decode(bytes)?;
-        if self.wanted.filter.status.is_some_and(|status| status != row.status) {
-            return Ok(Step::Next);
+        if let Some(status) = self.wanted.filter.status {
+            let head: SubmissionHead = value::decode(bytes)?;
+            if head.status != status {
+                self.dropped_bytes += bytes.len();
+                let is_enough = self.dropped_bytes >= limits::SCAN_BYTES_MAX;
+                return Ok(if is_enough { self.pager.pause(id) } else { Step::Next });
+            }
         }
-        if self.page.items.len() == self.wanted.paging.limit {
-            self.page.next = self.last.map(id_cursor::<SubmissionId>);
-            return Ok(Step::Stop);
-        }
-        self.page.items.push(row.json);
-        self.last = Some(id);
-        Ok(Step::Next)
+        self.pager.offer(id, || Ok(value::decode::<SubmissionRow>(bytes)?.json))
     }
 
-    fn close(mut self, end: &End) -> Page {
-        if let End::Bound(Key::Submission { id, .. } | Key::Authored { id, .. }) = end {
-            self.page.next = Some(id_cursor(*id));
-        }
-        self.page
+    fn scan(&self, start: Key) -> Scan {
+        let limit = self.pager.rows_wanted();
+        let prefix = Prefix::owner(&start);
+        Scan { prefix, after: Some(start), reverse: self.wanted.reverse, limit }
+    }
+
+    fn close(self, end: &End) -> Page {
+        self.pager.close(match end {
+            End::Bound(Key::Submission { id, .. } | Key::Authored { id, .. }) => Some(*id),
+            _ => None,
+        })
     }
 }
 
@@ -156,7 +162,8 @@ impl FormRead for ListSubmissions {
     fn read<R: Reads>(self, cx: &mut R, reader: &Reader) -> Result<Page, TenantError> {
         let cursor = open_id_cursor(self.paging.cursor.as_deref())?;
         let range = Range::new(&self.filter, cursor, self.reverse);
-        let collect = Collect { wanted: &self, range, page: Page::default(), last: None };
+        let pager = Pager::new(&self.paging);
+        let collect = Collect { wanted: &self, range, pager, dropped_bytes: 0 };
         if !reader.caller().is_customer() {
             return match self.filter.created_by {
                 Some(author) => of_author(cx, author, collect),
@@ -174,7 +181,7 @@ impl FormRead for ListSubmissions {
 fn of_everyone<R: Reads>(cx: &R, mut collect: Collect<'_>) -> Result<Page, TenantError> {
     let (form, reverse) = (collect.wanted.form, collect.wanted.reverse);
     let start = Key::Submission { form, id: collect.range.start(reverse) };
-    let end = walk(cx, Prefix::owner(&start), Some(start), reverse, |key, bytes| match *key {
+    let end = walk(cx, collect.scan(start), |key, bytes| match *key {
         Key::Submission { id, .. } if collect.range.has(id) => collect.offer(id, bytes),
         _ => Ok(Step::Stop),
     })?;
@@ -188,7 +195,7 @@ fn of_author<R: Reads>(
 ) -> Result<Page, TenantError> {
     let (form, reverse) = (collect.wanted.form, collect.wanted.reverse);
     let start = Key::Authored { user: author, form, id: collect.range.start(reverse) };
-    let end = walk(cx, Prefix::owner(&start), Some(start), reverse, |key, _| match *key {
+    let end = walk(cx, collect.scan(start), |key, _| match *key {
         Key::Authored { form: of, id, .. } if of == form && collect.range.has(id) => {
             // A pointer and its row come and go in one record.
             match cx.bytes(&Place { form, id }.key())? {

@@ -2,7 +2,8 @@
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use storage::id::{FormId, SubmissionId, UserId};
+use storage::id::{FormId, Id, SubmissionId, UserId};
+use storage::value;
 
 use super::commands::{CreateSubmission, DeleteSubmission, SubmitSubmission, UpdateSubmission};
 use super::comments::{CommentBody, CommentSubmission, ListComments};
@@ -71,8 +72,17 @@ impl World {
     }
 
     fn approve(&mut self, who: &Principal, at: Place) -> Result<Document, TenantError> {
+        self.approve_version(who, at, None)
+    }
+
+    fn approve_version(
+        &mut self,
+        who: &Principal,
+        at: Place,
+        if_match: Option<u64>,
+    ) -> Result<Document, TenantError> {
         let body = DecisionBody::default();
-        self.scene.run(who, ApproveSubmission { at, body, if_match: None })
+        self.scene.run(who, ApproveSubmission { at, body, if_match })
     }
 
     fn edit(&mut self, who: &Principal, at: Place, data: &str) -> Result<Document, TenantError> {
@@ -184,6 +194,80 @@ fn nobody_decides_on_their_own_submission_not_even_the_owner() {
 }
 
 #[test]
+fn nobody_decides_on_what_they_changed_or_handed_in() {
+    let mut world = World::new();
+    let (owner, ann, bob) = (world.owner.clone(), world.ann.clone(), world.bob.clone());
+    let at = world.submitted(&ann);
+    world.edit(&bob, at, r#"{"days":30}"#).unwrap();
+    // A further editor does not make the one before forgotten.
+    let newest = world.edit(&ann, at, r#"{"days":31}"#).unwrap().version;
+    for if_match in [None, Some(newest)] {
+        let refused = world.approve_version(&bob, at, if_match);
+        assert!(matches!(refused, Err(TenantError::FourEyes)), "{if_match:?}");
+    }
+    let reject = RejectSubmission { at, body: DecisionBody::default(), if_match: Some(newest) };
+    assert!(matches!(world.scene.run(&bob, reject), Err(TenantError::FourEyes)));
+    assert!(world.approve_version(&owner, at, Some(newest)).is_ok());
+
+    let draft = world.put(&ann, r#"{"days":1}"#, true).unwrap();
+    world.scene.run(&bob, SubmitSubmission { at: draft, if_match: None }).unwrap();
+    assert!(matches!(world.approve(&bob, draft), Err(TenantError::FourEyes)));
+    assert!(world.approve(&owner, draft).is_ok());
+}
+
+#[test]
+fn a_decision_on_what_changed_since_it_was_handed_in_names_the_version() {
+    let mut world = World::new();
+    let (ann, bob) = (world.ann.clone(), world.bob.clone());
+    let draft = world.put(&ann, "{}", true).unwrap();
+    world.edit(&ann, draft, r#"{"days":1}"#).unwrap();
+    let handed_in = world.scene.run(&ann, SubmitSubmission { at: draft, if_match: None }).unwrap();
+    assert_eq!(handed_in.version, 3);
+    world.edit(&ann, draft, r#"{"days":300}"#).unwrap();
+    let blind = world.approve(&bob, draft);
+    assert!(matches!(blind, Err(TenantError::VersionNeeded)));
+    let reject = RejectSubmission { at: draft, body: DecisionBody::default(), if_match: None };
+    assert!(matches!(world.scene.run(&bob, reject), Err(TenantError::VersionNeeded)));
+    let stale = world.approve_version(&bob, draft, Some(3));
+    assert!(matches!(stale, Err(TenantError::VersionMismatch)));
+    assert!(world.approve_version(&bob, draft, Some(4)).is_ok());
+    let again = world.approve(&bob, draft);
+    assert!(matches!(again, Err(TenantError::Conflict(Conflict::AlreadyDecided))));
+}
+
+#[test]
+fn no_editor_is_forgotten_however_many_there_are() {
+    let mut world = World::new();
+    let (ann, bob) = (world.ann.clone(), world.bob.clone());
+    let at = world.submitted(&ann);
+    world.edit(&bob, at, r#"{"days":1}"#).unwrap();
+    for number in 1..limits::EDITORS_MAX {
+        let editor = world.scene.add(&format!("e{number}@example.com"), Role::Member);
+        world.edit(&person(editor, Role::Member), at, r#"{"days":2}"#).unwrap();
+    }
+    let owner = world.owner.clone();
+    assert_eq!(pointers(world.edit(&owner, at, r#"{"days":3}"#)), ["/data"]);
+    assert!(matches!(world.approve(&bob, at), Err(TenantError::FourEyes)));
+    let newest = world.edit(&bob, at, r#"{"days":4}"#).unwrap().version;
+    assert!(world.approve_version(&owner, at, Some(newest)).is_ok());
+}
+
+#[test]
+fn a_row_from_before_editors_were_remembered_is_decided_on_by_its_version() {
+    let at_version = |version: u64| {
+        let author = UserId::from_bytes([1; 16]);
+        let old = (SubmissionStatus::Submitted, author, 1_u64, 1_u64, version);
+        let (decided, json): (Option<(UserId, u64)>, _) = (None, ByteBuf::from("{}"));
+        let bytes = value::encode(&(old.0, old.1, old.2, old.3, old.4, decided, json));
+        value::decode::<SubmissionRow>(&bytes).unwrap()
+    };
+    assert!(at_version(1).check_named(None).is_ok());
+    assert!(matches!(at_version(2).check_named(None), Err(TenantError::VersionNeeded)));
+    assert!(at_version(2).check_named(Some(2)).is_ok());
+    assert!(at_version(2).editors.is_empty());
+}
+
+#[test]
 fn a_decision_is_made_once_and_ends_all_changes() {
     let mut world = World::new();
     let (ann, bob, owner) = (world.ann.clone(), world.bob.clone(), world.owner.clone());
@@ -209,7 +293,8 @@ fn an_archived_form_takes_nothing_new_but_lets_decisions_be_made() {
     let mut world = World::new();
     let (ann, bob) = (world.ann.clone(), world.bob.clone());
     let (at, draft) = (world.submitted(&ann), world.put(&ann, r#"{"days":1}"#, true).unwrap());
-    world.scene.run(&ann, ArchiveForm { form: world.form, if_match: None }).unwrap();
+    let owner = world.owner.clone();
+    world.scene.run(&owner, ArchiveForm { form: world.form, if_match: None }).unwrap();
     let archived = Conflict::FormArchived;
     let refused = world.put(&ann, r#"{"days":1}"#, false).map(drop);
     assert!(matches!(refused, Err(TenantError::Conflict(it)) if it == archived));
@@ -289,6 +374,38 @@ fn lists_page_in_both_orders_and_heed_every_filter() {
 }
 
 #[test]
+fn pages_of_large_submissions_are_bounded_in_bytes_and_show_each_once() {
+    let mut world = World::new();
+    let (ann, bob) = (world.ann.clone(), world.bob.clone());
+    let data = format!(r#"{{"days":1,"note":"{}"}}"#, "x".repeat(200_000));
+    let all: Vec<_> = (0..90).map(|_| world.put(&ann, &data, false).unwrap().id).collect();
+    for created_by in [None, Some(world.ids[0])] {
+        for status in [None, Some(SubmissionStatus::Submitted), Some(SubmissionStatus::Rejected)] {
+            let filter = SubmissionFilter { created_by, status, ..SubmissionFilter::default() };
+            let (mut seen, mut cursor, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let paging = Paging { limit: 200, cursor: cursor.take() };
+                let wanted = ListSubmissions { form: world.form, filter, reverse: true, paging };
+                let page = world.scene.ask(&bob, wanted).unwrap();
+                let bytes: usize = page.items.iter().map(|item| item.len()).sum();
+                assert!(bytes < limits::PAGE_BYTES_MAX + 201_000, "{bytes}");
+                seen.extend(ids(&page));
+                pages += 1;
+                match page.next {
+                    Some(next) => cursor = Some(next),
+                    None => break,
+                }
+            }
+            seen.reverse();
+            // A page holds six; a filter that drops everything gives up once on the way.
+            let is_none = status == Some(SubmissionStatus::Rejected);
+            let expected = if is_none { (Vec::new(), 2) } else { (all.clone(), 15) };
+            assert_eq!((seen, pages), expected, "{filter:?}");
+        }
+    }
+}
+
+#[test]
 fn grants_decide_who_edits_and_who_approves() {
     let mut world = World::new();
     let (owner, ann, bob) = (world.owner.clone(), world.ann.clone(), world.bob.clone());
@@ -303,8 +420,8 @@ fn grants_decide_who_edits_and_who_approves() {
     world.scene.run(&owner, acl(world.form, grants)).unwrap();
     assert!(matches!(world.approve(&ann, at), Err(TenantError::Forbidden { .. })));
     assert!(matches!(world.edit(&bob, at, r#"{"days":1}"#), Err(TenantError::Forbidden { .. })));
-    assert!(world.edit(&ann, at, r#"{"days":1}"#).is_ok());
-    assert!(world.approve(&bob, at).is_ok());
+    let edited = world.edit(&ann, at, r#"{"days":1}"#).unwrap().version;
+    assert!(world.approve_version(&bob, at, Some(edited)).is_ok());
     // A granted customer may submit, and still sees nobody else's.
     let (cat, dan) = (world.cat.clone(), world.dan.clone());
     let own = world.submitted(&cat);
@@ -319,7 +436,7 @@ fn submissions_of_a_restricted_form_need_a_reason_too() {
     let (owner, ann) = (world.owner.clone(), world.ann.clone());
     let at = world.submitted(&ann);
     let grants = json!([grant("user", world.ids[0], "OWNER")]);
-    world.scene.run(&ann, acl(world.form, grants)).unwrap();
+    world.scene.run(&owner, acl(world.form, grants)).unwrap();
     let plain = world.scene.ask(&owner, ReadSubmission { at });
     assert!(matches!(plain, Err(TenantError::ReasonNeeded)));
     let reason = || "an audit".to_owned();

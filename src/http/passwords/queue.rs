@@ -1,0 +1,254 @@
+//! Who waits for a hash, and behind whom.
+//!
+//! A hash costs a core for a while, so nobody may take the cores for themselves: everybody who asks
+//! has a share of their own, of which two hashes at most are in the queue that all shares have in
+//! common, and a few more wait outside it. What waits there costs nobody else anything. Of the common
+//! queue one half is for sign-ins alone. No lock is held while anything waits.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use storage::id::TenantId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::PasswordError;
+
+/// Requests that may wait for each core; the last of them waits about a second.
+const WAITING_PER_CORE_MAX: usize = 32;
+/// Of one share, how many run or are in the common queue.
+const QUEUED_PER_SHARE_MAX: usize = 2;
+/// Of one share, how many there are at all: those and the ones that wait for their turn.
+const ADMITTED_PER_SHARE_MAX: usize = 16;
+
+/// On whose behalf a password is hashed or compared.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Share {
+    /// A person of that tenant, signed in.
+    Tenant(TenantId),
+    /// Somebody who wants to sign in to the tenant of that short name. The name and not the tenant:
+    /// whether there is one must not show in who waits for whom.
+    SignIn(Box<str>),
+    /// Somebody without an account, by address.
+    Address(Option<IpAddr>),
+    /// Whoever runs the node.
+    Operator,
+}
+
+impl Share {
+    /// The share of an address, if it is known: IPv4 by address, IPv6 by /64, which is what one
+    /// customer gets.
+    pub fn address(ip: Option<IpAddr>) -> Self {
+        Self::Address(ip.map(|ip| match ip.to_canonical() {
+            IpAddr::V4(ip) => ip.into(),
+            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
+        }))
+    }
+}
+
+/// Everybody who waits or is served.
+pub(super) struct Queue {
+    shares: Arc<Shares>,
+    /// One permit per core.
+    running: Arc<Semaphore>,
+    /// One permit per sign-in that runs or waits.
+    sign_ins: Arc<Semaphore>,
+    /// One permit per anything else that runs or waits.
+    others: Arc<Semaphore>,
+}
+
+/// Who has a share at the moment. A share of which nothing is under way is not here.
+#[derive(Default)]
+struct Shares(Mutex<HashMap<Share, Used>>);
+
+struct Used {
+    /// How many are admitted.
+    admitted: usize,
+    /// One permit per place in the common queue.
+    queued: Arc<Semaphore>,
+}
+
+/// The right to work for one hash. Whoever drops it lets the next one on.
+pub(super) struct Turn {
+    _permits: [OwnedSemaphorePermit; 3],
+    _admission: Admission,
+}
+
+/// One of a share, counted until it is dropped.
+struct Admission {
+    shares: Arc<Shares>,
+    share: Share,
+}
+
+impl Shares {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Share, Used>> {
+        // Whoever panicked here left a count that is at most too high by one.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn admit(self: &Arc<Self>, share: Share) -> Option<(Admission, Arc<Semaphore>)> {
+        let mut shares = self.lock();
+        let used = shares.entry(share.clone()).or_insert_with(|| Used {
+            admitted: 0,
+            queued: Arc::new(Semaphore::new(QUEUED_PER_SHARE_MAX)),
+        });
+        if used.admitted >= ADMITTED_PER_SHARE_MAX {
+            return None;
+        }
+        used.admitted += 1;
+        let queued = used.queued.clone();
+        drop(shares);
+        Some((Admission { shares: self.clone(), share }, queued))
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        let mut shares = self.shares.lock();
+        if let Some(used) = shares.get_mut(&self.share) {
+            used.admitted -= 1;
+            if used.admitted == 0 {
+                shares.remove(&self.share);
+            }
+        }
+    }
+}
+
+impl Queue {
+    /// For `cores` hashes at once.
+    pub(super) fn new(cores: usize) -> Self {
+        let places = cores * (WAITING_PER_CORE_MAX + 1);
+        let others = places / 2;
+        Self {
+            shares: Arc::default(),
+            running: Arc::new(Semaphore::new(cores)),
+            sign_ins: Arc::new(Semaphore::new(places - others)),
+            others: Arc::new(Semaphore::new(others)),
+        }
+    }
+
+    /// Waits for a turn.
+    ///
+    /// # Errors
+    /// [`PasswordError::Busy`] at once if the share is used up, [`PasswordError::Overloaded`] if the
+    /// common queue is full.
+    pub(super) async fn turn(&self, share: Share) -> Result<Turn, PasswordError> {
+        let places = match share {
+            Share::SignIn(_) => &self.sign_ins,
+            Share::Tenant(_) | Share::Address(_) | Share::Operator => &self.others,
+        };
+        let (admission, queued) = self.shares.admit(share).ok_or(PasswordError::Busy)?;
+        let queued = wait(queued).await;
+        let overloaded = |_| PasswordError::Overloaded;
+        let place = places.clone().try_acquire_owned().map_err(overloaded)?;
+        let running = wait(self.running.clone()).await;
+        Ok(Turn { _permits: [running, place, queued], _admission: admission })
+    }
+}
+
+async fn wait(permits: Arc<Semaphore>) -> OwnedSemaphorePermit {
+    permits.acquire_owned().await.expect("the semaphore is never closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::future::join_all;
+    use storage::id::Id as _;
+
+    use super::*;
+
+    fn tenant(number: u8) -> Share {
+        Share::Tenant(TenantId::from_bytes([number; 16]))
+    }
+
+    fn sign_in(slug: &str) -> Share {
+        Share::SignIn(slug.into())
+    }
+
+    fn places(queue: &Queue) -> [usize; 3] {
+        [&queue.running, &queue.sign_ins, &queue.others].map(|permits| permits.available_permits())
+    }
+
+    #[tokio::test]
+    async fn however_many_of_one_tenant_come_two_of_them_are_in_the_common_queue() {
+        let queue = Queue::new(1);
+        let [cores, sign_ins, others] = places(&queue);
+        let mut flood: Vec<_> = (0..64).map(|_| Box::pin(queue.turn(tenant(1)))).collect();
+        let mut turns = Vec::new();
+        let (mut waiting, mut refused) = (0, 0);
+        for one in &mut flood {
+            match one.now_or_never() {
+                None => waiting += 1,
+                Some(Err(PasswordError::Busy)) => refused += 1,
+                Some(Ok(turn)) => turns.push(turn),
+                Some(Err(error)) => panic!("{error}"),
+            }
+        }
+        assert_eq!((turns.len(), waiting), (1, ADMITTED_PER_SHARE_MAX - 1));
+        assert_eq!(refused, 64 - ADMITTED_PER_SHARE_MAX);
+        assert_eq!(places(&queue), [cores - 1, sign_ins, others - QUEUED_PER_SHARE_MAX]);
+        drop(flood);
+        drop(turns);
+        assert_eq!(places(&queue), [cores, sign_ins, others], "something was kept");
+        assert!(queue.shares.lock().is_empty(), "a share of nobody is remembered");
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_a_turn_of_their_own_share_gets_it() {
+        let queue = Queue::new(1);
+        let all = (0..ADMITTED_PER_SHARE_MAX).map(|_| async {
+            let turn = queue.turn(tenant(1)).await;
+            tokio::task::yield_now().await;
+            turn.map(drop)
+        });
+        assert!(join_all(all).await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn sign_ins_find_a_place_when_everything_else_is_full() {
+        let queue = Queue::new(1);
+        let mut flood: Vec<_> =
+            (0..=u8::MAX).map(|number| (number, Box::pin(queue.turn(tenant(number))))).collect();
+        let mut begun = Vec::new();
+        let mut overloaded = 0;
+        for (_, one) in &mut flood {
+            match one.now_or_never() {
+                Some(Ok(turn)) => begun.push(turn),
+                Some(Err(PasswordError::Overloaded)) => overloaded += 1,
+                Some(Err(error)) => panic!("{error}"),
+                None => {}
+            }
+        }
+        assert!(overloaded > 0, "the common queue has no end");
+        let [_, sign_ins, others] = places(&queue);
+        assert_eq!(others, 0);
+        assert!(sign_ins * 2 >= WAITING_PER_CORE_MAX, "{sign_ins} places are left");
+        let mut one = Box::pin(queue.turn(sign_in("acme")));
+        assert!((&mut one).now_or_never().is_none(), "it did not wait");
+        drop(flood);
+        drop(begun);
+        assert!(one.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_fills_its_share_does_not_keep_its_people_from_signing_in() {
+        let queue = Queue::new(4);
+        let mut full = Vec::new();
+        for _ in 0..QUEUED_PER_SHARE_MAX {
+            full.push(queue.turn(tenant(1)).await.unwrap());
+        }
+        assert!(queue.turn(tenant(1)).now_or_never().is_none());
+        assert!(queue.turn(sign_in("acme")).now_or_never().is_some_and(|turn| turn.is_ok()));
+        assert!(queue.turn(tenant(2)).now_or_never().is_some_and(|turn| turn.is_ok()));
+    }
+
+    #[test]
+    fn one_customer_has_one_share_whatever_address_they_come_from() {
+        let share = |text: &str| Share::address(Some(text.parse().unwrap()));
+        assert_eq!(share("2001:db8::1"), share("2001:db8::ffff:1:2:3"));
+        assert_ne!(share("2001:db8::1"), share("2001:db8:0:1::1"));
+        assert_eq!(share("::ffff:192.0.2.1"), share("192.0.2.1"));
+        assert_ne!(share("192.0.2.1"), share("192.0.2.2"));
+    }
+}
