@@ -100,6 +100,48 @@ pub trait Reads {
     }
 }
 
+/// Both contexts read alike; they differ in what they read from.
+macro_rules! reads {
+    ($context:ty, $source:ident) => {
+        impl Reads for $context {
+            fn bytes(&self, key: &Key) -> Result<Option<Stored>, TenantError> {
+                Ok(self.$source.get(key)?)
+            }
+            fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError> {
+                Ok(self.$source.scan(scan)?)
+            }
+            fn rows_within(
+                &self,
+                scan: &Scan,
+                bytes_max: usize,
+            ) -> Result<Vec<(Key, Stored)>, TenantError> {
+                Ok(self.$source.scan_within(scan, bytes_max)?)
+            }
+            fn principal(&self) -> &Principal {
+                self.principal
+            }
+            fn state(&self) -> &TenantState {
+                self.state
+            }
+            fn caches(&mut self) -> &mut Caches {
+                self.caches
+            }
+            fn tenant(&self) -> TenantId {
+                self.shard.tenant()
+            }
+            fn now_ms(&self) -> u64 {
+                self.now_ms
+            }
+            fn digest(&self, label: &str, bytes: &[u8]) -> storage::keys::Digest {
+                self.shard.keys().digest(label, bytes)
+            }
+            fn plan(&self) -> &Plan {
+                self.plan
+            }
+        }
+    };
+}
+
 /// The context of a query: the durable state, nothing in flight.
 pub struct ReadCx<'a> {
     pub(crate) shard: &'a Shard,
@@ -110,42 +152,7 @@ pub struct ReadCx<'a> {
     pub(crate) now_ms: u64,
 }
 
-impl Reads for ReadCx<'_> {
-    fn bytes(&self, key: &Key) -> Result<Option<Stored>, TenantError> {
-        Ok(self.shard.get(key)?)
-    }
-    fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError> {
-        Ok(self.shard.scan(scan)?)
-    }
-    fn rows_within(
-        &self,
-        scan: &Scan,
-        bytes_max: usize,
-    ) -> Result<Vec<(Key, Stored)>, TenantError> {
-        Ok(self.shard.scan_within(scan, bytes_max)?)
-    }
-    fn principal(&self) -> &Principal {
-        self.principal
-    }
-    fn state(&self) -> &TenantState {
-        self.state
-    }
-    fn caches(&mut self) -> &mut Caches {
-        self.caches
-    }
-    fn tenant(&self) -> TenantId {
-        self.shard.tenant()
-    }
-    fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-    fn digest(&self, label: &str, bytes: &[u8]) -> storage::keys::Digest {
-        self.shard.keys().digest(label, bytes)
-    }
-    fn plan(&self) -> &Plan {
-        self.plan
-    }
-}
+reads!(ReadCx<'_>, shard);
 
 impl ReadCx<'_> {
     /// The shard's keys, to check tokens the tenant made.
@@ -170,42 +177,7 @@ pub struct Cx<'a, 's> {
     pub(crate) people_touched: bool,
 }
 
-impl Reads for Cx<'_, '_> {
-    fn bytes(&self, key: &Key) -> Result<Option<Stored>, TenantError> {
-        Ok(self.txn.get(key)?)
-    }
-    fn rows(&self, scan: &Scan) -> Result<Vec<(Key, Stored)>, TenantError> {
-        Ok(self.txn.scan(scan)?)
-    }
-    fn rows_within(
-        &self,
-        scan: &Scan,
-        bytes_max: usize,
-    ) -> Result<Vec<(Key, Stored)>, TenantError> {
-        Ok(self.txn.scan_within(scan, bytes_max)?)
-    }
-    fn principal(&self) -> &Principal {
-        self.principal
-    }
-    fn state(&self) -> &TenantState {
-        self.state
-    }
-    fn caches(&mut self) -> &mut Caches {
-        self.caches
-    }
-    fn tenant(&self) -> TenantId {
-        self.shard.tenant()
-    }
-    fn now_ms(&self) -> u64 {
-        self.now_ms
-    }
-    fn digest(&self, label: &str, bytes: &[u8]) -> storage::keys::Digest {
-        self.shard.keys().digest(label, bytes)
-    }
-    fn plan(&self) -> &Plan {
-        self.plan
-    }
-}
+reads!(Cx<'_, '_>, txn);
 
 impl Cx<'_, '_> {
     /// Writes a row.
