@@ -244,7 +244,7 @@ pub enum ConfigError {
     #[error("no data directory: neither data.dir, XDG_DATA_HOME nor HOME is set; set data.dir")]
     NoHome,
     /// The data directory would not survive a restart.
-    #[error("the data directory {} lies {because}: data there does not survive; choose another data.dir, or set data.allow_temporary = true for a throw-away node", dir.display())]
+    #[error("the data directory {} lies {because}: data there does not survive; choose another data.dir, or set data.allow_temporary = true (BULKHEAD__DATA__ALLOW_TEMPORARY=true) for a throw-away node", dir.display())]
     Temporary {
         /// Which directory.
         dir: PathBuf,

@@ -63,6 +63,7 @@ impl Ops {
                 .app_data(web::Data::from(shown.clone()))
                 .app_data(web::PayloadConfig::new(COMMAND_BYTES_MAX))
                 .wrap(from_fn(move |request, next| admit(guard.clone(), request, next)))
+                .service(web::redirect("/", "/actors"))
                 .route("/healthz", web::get().to(healthz))
                 .route("/readyz", web::get().to(readyz))
                 .route("/metrics", web::get().to(metrics))

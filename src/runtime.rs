@@ -108,7 +108,8 @@ impl StartError {
 fn bind_reason(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::AddrInUse => {
-            "the port is in use by another program; free it or choose another (0 takes any free one)"
+            "the port is in use by another program; free it, or choose another by this key in --config or by \
+             BULKHEAD__HTTP__PORT or BULKHEAD__OPS__PORT (0 takes any free one)"
                 .to_owned()
         }
         std::io::ErrorKind::PermissionDenied => "ports below 1024 need a privilege".to_owned(),

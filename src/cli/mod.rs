@@ -150,6 +150,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Telemetry(_) | Self::Usage(_) => 2,
             Self::Client(ClientError::Control(error)) if error.is_usage() => 2,
+            Self::Client(ClientError::NoStore { .. }) => 2,
             Self::Start(error) | Self::Client(ClientError::Start(error)) if error.is_choice() => 2,
             _ => 1,
         }

@@ -25,6 +25,12 @@ pub enum ClientError {
     /// The store could not be opened.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// Nothing was ever stored there, so there is nothing to look at.
+    #[error("{} holds no store: start one with `bulkhead serve`, or give the --data or --config that it runs with", dir.display())]
+    NoStore {
+        /// The data directory.
+        dir: PathBuf,
+    },
     /// The data directory says a node runs, but its token cannot be read.
     #[error("the operator token {} cannot be read", path.display())]
     Token {
@@ -51,10 +57,26 @@ pub fn run(config: Config, command: ControlCommand) -> Result<ControlReply, Clie
         Some(presence) => match ask(&dir, &presence, &command)? {
             Some(reply) => Ok(reply),
             // Its listener is gone: it is about to end. Its lock says whether it has.
-            None => Ok(local::run(config, command)?),
+            None => in_place(config, command),
         },
-        None => Ok(local::run(config, command)?),
+        None => in_place(config, command),
     }
+}
+
+/// Does `command` on a directory that no node uses. Only what makes something makes a store too.
+fn in_place(config: Config, command: ControlCommand) -> Result<ControlReply, ClientError> {
+    let dir = config.data.dir.clone();
+    if !dir.join("FORMAT").exists() {
+        let makes_something = matches!(
+            command,
+            ControlCommand::CreateTenant { .. } | ControlCommand::CreatePlatformAdmin { .. }
+        );
+        if !makes_something {
+            return Err(ClientError::NoStore { dir });
+        }
+        eprintln!("note: {} holds no store yet; a new one is made there", dir.display());
+    }
+    local::run(config, command)
 }
 
 /// Asks a running node; nothing if nobody listens there.

@@ -98,7 +98,7 @@ pub enum StoreError {
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process uses it.
-    #[error("{dir} is in use by process {pid}")]
+    #[error("{dir} is in use by process {pid}: stop it, or choose another data directory")]
     InUse {
         /// The directory.
         dir: PathBuf,

@@ -224,8 +224,9 @@ fn neither_listener_answers_for_the_other() {
             assert_eq!(client.get(path, 404).problem(), "not-found", "{path}");
         }
     }
+    let front = world.ops.call("GET", "/", None);
+    assert_eq!((front.status, front.header("location")), (307, Some("/actors")));
     for path in [
-        "/",
         "/version",
         "/openapi.json",
         "/docs",

@@ -50,7 +50,8 @@ pub enum FormStatus {
 )]
 #[serde(deny_unknown_fields)]
 pub struct Approval {
-    /// Whether a submission waits for somebody to approve or reject it.
+    /// Whether a submission waits for somebody to approve or reject it. If not, it counts as it is
+    /// handed in; deciding on it stays possible.
     pub required: bool,
 }
 

@@ -57,8 +57,8 @@ impl Scene<'_> {
         let get = |who: String, url: String| format!("{CURL} {who} {}", quoted(&url));
         let mut lines = vec![
             (
-                "200: a member of acme reads their own submission, approved by an admin",
-                get(self.as_("acme", "member"), submission.clone()),
+                "200, with an ETag: a member of acme reads their own submission, approved by an admin",
+                get(format!("-i {}", self.as_("acme", "member")), submission.clone()),
             ),
             (
                 "404: the owner of globex asks for the same submission; it might as well not exist",
@@ -72,6 +72,7 @@ impl Scene<'_> {
         lines.extend(self.process());
         lines.extend(self.limits());
         lines.extend(self.webhooks());
+        lines.extend(self.audit());
         lines.extend(self.operators());
         lines
     }
@@ -96,16 +97,22 @@ impl Scene<'_> {
                 self.post("acme", "member", &submit, r#"{"data":{"item":"Cake","cents":1800}}"#),
             ),
             (
-                "403: a member approves nobody's submission without a reviewer's grant, least of all their own",
+                "403: this form has an access list, so a member without a REVIEWER grant approves nothing",
                 self.post("acme", "member", &decide, "{}"),
             ),
             (
                 "200: an admin approves it (409 the second time)",
                 self.post("acme", "admin", &decide, r#"{"comment":"Fine."}"#),
             ),
+        ]
+    }
+
+    fn audit(&self) -> Vec<(&'static str, String)> {
+        let http = self.http;
+        vec![
             (
-                "200: the owner reads the audit log; refused attempts are in it",
-                format!("{CURL} {} '{http}/v1/audit?limit=8'", self.as_("acme", "owner")),
+                "200: the owner reads the audit log: changes, and refusals for lack of rights",
+                format!("{CURL} {} '{http}/v1/audit?limit=20'", self.as_("acme", "owner")),
             ),
             (
                 "200: the same chain, verified",
@@ -171,7 +178,7 @@ impl Scene<'_> {
         };
         vec![
             (
-                "200: a webhook signed as GitHub signs; paste it twice: a replay is answered alike and counts once",
+                "200: a webhook signed as GitHub signs; paste it twice: a replay is answered alike",
                 deliver(r#"{"zen":"Keep it logically awesome."}"#),
             ),
             (
@@ -179,7 +186,7 @@ impl Scene<'_> {
                 deliver(r#"{"zen":"Keep it logically awful."}"#),
             ),
             (
-                "200: what was received, once",
+                "200: what was received; a replay is in it once",
                 format!("{CURL} {} {}", self.as_("acme", "admin"), quoted(&events)),
             ),
         ]
