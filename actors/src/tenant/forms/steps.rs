@@ -26,6 +26,21 @@ const COMPARED_BYTES_PER_STEP: u64 = 32;
 /// How often each item is compared with others when items have to be unique.
 const COMPARISONS_PER_ITEM: u64 = 8;
 
+/// Whether many different values like this one can be made that the library hashes alike, so that each
+/// is compared with all: arrays and objects of equal leaves, and numbers beyond what a double tells
+/// apart.
+fn may_collide(value: &Value) -> bool {
+    const EXACT_MAX: u64 = 1 << 53;
+    match value {
+        Value::Array(_) | Value::Object(_) => true,
+        Value::Number(number) => {
+            let whole = number.as_u64().or_else(|| number.as_i64().map(i64::unsigned_abs));
+            whole.is_none_or(|whole| whole > EXACT_MAX)
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
 /// Why a submission is not judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TooMuch {
@@ -172,8 +187,10 @@ impl Count<'_> {
 
     fn items(&mut self, node: &Node, items: &[Value]) -> Result<(), TooMuch> {
         if node.is_unique {
-            let compared: u64 = items.iter().map(compared).sum();
-            self.take(compared.saturating_mul(COMPARISONS_PER_ITEM))?;
+            let (alike, apart): (Vec<_>, Vec<_>) = items.iter().partition(|item| may_collide(item));
+            let sum = |items: &[&Value]| items.iter().map(|item| compared(item)).sum::<u64>();
+            self.take(sum(&apart).saturating_mul(COMPARISONS_PER_ITEM))?;
+            self.take(sum(&alike).saturating_mul(COMPARISONS_PER_ITEM.max(alike.len() as u64)))?;
         }
         for (place, item) in node.prefix.iter().zip(items) {
             self.apply(*place, item)?;

@@ -191,6 +191,21 @@ fn comparisons_and_lengths_are_counted() {
 }
 
 #[test]
+fn unique_items_that_hash_alike_are_counted_against_each_other() {
+    let schema = take_value(&json!({"uniqueItems": true})).expect("a plain schema");
+    // The library hashes arrays without their nesting, and whole numbers as doubles.
+    let first: u64 = (1 << 63) + 3_096;
+    let nested = (first..first + 2_000).flat_map(|n| [json!([1, 1, n]), json!([1, 1, [n]])]);
+    let large = (first..first + 4_000).map(Value::from);
+    for attack in [Value::from_iter(nested), Value::from_iter(large)] {
+        assert_eq!(pointers(apply(&schema, &attack)), ["/data"]);
+    }
+    let records = (0..200).map(|n| json!({"id": n, "name": "one of two hundred"}));
+    assert!(apply(&schema, &Value::from_iter(records)).is_ok());
+    assert!(apply(&schema, &Value::from_iter((0..20_000).map(Value::from))).is_ok());
+}
+
+#[test]
 fn a_large_ordinary_submission_is_far_below_the_budget() {
     let schema = json!({"type": "array", "items": {"type": "object", "required": ["name", "code"],
         "additionalProperties": false, "properties": {
