@@ -311,6 +311,32 @@ impl AnchorLog {
         Ok(())
     }
 
+    /// Hands every file to `visit`: its name and its bytes. The copy holds every checkpoint there was
+    /// when this was called, and nothing unfinished.
+    ///
+    /// # Errors
+    /// If a file cannot be read; and whatever `visit` says.
+    pub fn copy_files<E: From<AnchorLogError>>(
+        &self,
+        visit: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (last, len) = {
+            let state = self.lock();
+            (state.number, state.len)
+        };
+        for number in numbers(&*self.disk, &self.dir).map_err(AnchorLogError::from)? {
+            let path = path_of(&self.dir, number);
+            let mut bytes = self.disk.read(&path).map_err(AnchorLogError::from)?;
+            if number == last {
+                bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
+            } else if number > last {
+                break;
+            }
+            visit(&format!("{number:016}{SUFFIX}"), &bytes)?;
+        }
+        Ok(())
+    }
+
     fn roll(&self, state: &mut State) -> Result<(), AnchorLogError> {
         let mut anchored: Vec<_> = state.anchored.values().copied().collect();
         anchored.sort_by_key(|anchored| anchored.leaf.tenant);

@@ -126,6 +126,12 @@ ids! {
     EventId = "ev";
     /// One secret of an integration.
     SecretId = "sk";
+    /// A restore of a tenant to an earlier time.
+    RestoreId = "rs";
+    /// A backup of a node.
+    BackupId = "bk";
+    /// A drill: a backup restored to scratch, to know that it can be.
+    DrillId = "dr";
 }
 
 impl TenantId {

@@ -8,8 +8,8 @@
 //! as keyed digests (see `seal.rs`). The tenant is not part of a `Key`; the view puts it in front.
 
 use crate::id::{
-    CommentId, EventId, FormId, Id, IntegrationId, SessionId, SubmissionId, TeamId, TenantId,
-    UserId,
+    CommentId, EventId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId, TeamId,
+    TenantId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -81,6 +81,8 @@ keys! {
     Slug = b'n', false { digest: Digest };
     /// Which stored event a provider's event id became.
     ProviderEvent = b'p', false { integration: IntegrationId, digest: Digest };
+    /// A restore to an earlier time.
+    Restore = b'r', false { id: RestoreId };
     /// A session.
     Session = b's', false { user: UserId, id: SessionId };
     /// A team.
@@ -160,6 +162,10 @@ impl<T: Id> Part for T {
 pub struct Prefix(Vec<u8>);
 
 impl Prefix {
+    /// Every key there is.
+    pub fn all() -> Self {
+        Self(Vec::new())
+    }
     /// All keys of one kind, named by any key of it (`Prefix::kind(&Key::State {})`).
     pub fn kind(key: &Key) -> Self {
         Self(key.encode()[..1].to_vec())

@@ -1,110 +1,60 @@
-//! The key store: every tenant's data key, wrapped by the node's key-encryption key.
+//! The key store: every tenant's data key, wrapped by a key-encryption key (KEK).
 //!
 //! ```text
-//! keys/kek                        the key-encryption key (KEK); made on first start, mode 0600
+//! keys/kek                        the node's own KEK, unless another source is configured
+//! keys/kek.<id>                   an older version, while anything is wrapped with it
+//! keys/kek.seen                   since when versions are known; no secret
 //! keys/tenants/ab/tn_….ab.key     a wrapped data key; `ab` is the id's last byte
 //! keys/NAME.sealed                a secret of the node itself, such as a token signing key
 //! ```
 //!
 //! Wrapped keys live outside the log, so that destroying one erases its tenant everywhere the log
-//! was copied to. A wrapped file is `magic (4) · version (1) · KEK id (8) · sealed · crc32c (4)`;
-//! the sealed part is bound to the file's own name.
+//! was copied to. Each names the version it is wrapped with and is bound to its own name. KEKs come
+//! from a [`source`]; [`rotate`] changes them under a running store; a [`customer`] may hold the key to
+//! a tenant's key.
 //!
 //! Refuses: a KEK that others can read; to make a new KEK where keys wrapped by another lie; to
 //! make a data key twice; to guess when a file is damaged.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use aws_lc_rs::hkdf;
 use zeroize::Zeroizing;
 
-use crate::disk::{Disk, OpenMode};
+use crate::disk::Disk;
 use crate::id::{Id, TenantId};
-use crate::seal::{Cipher, DataKey, OVERHEAD_BYTES, Random, SealError, subkey};
+use crate::seal::{DataKey, Random, SealError};
 
-const VERSION: u8 = 1;
-const KEK_MAGIC: &[u8; 4] = b"BKEK";
-const TENANT_MAGIC: &[u8; 4] = b"BKTK";
-const SECRET_MAGIC: &[u8; 4] = b"BKNS";
-const SECRET_SUFFIX: &str = ".sealed";
-const HEADER_BYTES: usize = 4 + 1 + 8;
-const CRC_BYTES: usize = 4;
+mod copy;
+pub mod customer;
+mod error;
+mod exec;
+mod files;
+mod frame;
+mod module;
+mod mounted;
+mod own;
+mod pkcs11;
+mod ring;
+pub mod rotate;
+pub mod source;
 
-/// Why a key cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum KeyError {
-    /// The tenant has no data key: it never had one, or it was erased.
-    #[error("{tenant} has no data key")]
-    Missing {
-        /// Whose key.
-        tenant: TenantId,
-    },
-    /// The tenant has a data key already.
-    #[error("{tenant} has a data key already")]
-    Exists {
-        /// Whose key.
-        tenant: TenantId,
-    },
-    /// There is no node secret of this name.
-    #[error("the node has no secret named {name}")]
-    SecretMissing {
-        /// The name asked for.
-        name: String,
-    },
-    /// A node secret's name is not of lowercase letters, digits and hyphens.
-    #[error("{name:?} cannot name a node secret: use lowercase letters, digits and hyphens")]
-    BadName {
-        /// The name asked for.
-        name: String,
-    },
-    /// Wrapped keys exist, but what they are wrapped with does not.
-    #[error("{path} is missing, but keys wrapped by it exist; restore it from its backup")]
-    KekMissing {
-        /// Where it should be.
-        path: PathBuf,
-    },
-    /// Others can read the key-encryption key.
-    #[error("{path} has mode {mode:03o}, so others can read it; run: chmod 600 {path}")]
-    KekExposed {
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// The file was wrapped by another key-encryption key.
-    #[error("{path} was wrapped by another key-encryption key")]
-    WrongKek {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file is not what was written.
-    #[error("{path} is damaged")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The file was written by a newer release.
-    #[error("{path} has format {version}; this release reads up to {VERSION}")]
-    NewerVersion {
-        /// The file.
-        path: PathBuf,
-        /// Its version byte.
-        version: u8,
-    },
-    /// The disk said no.
-    #[error("{path} cannot be read or written")]
-    Io {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the disk said.
-        source: io::Error,
-    },
-    /// A key cannot be made or wrapped.
-    #[error("a key cannot be made")]
-    Seal(#[from] SealError),
+pub use error::KeyError;
+use files::{SECRET_SUFFIX, has_wrapped, io_at, make_dir, read_if_any, replace, shred};
+use frame::{SECRET_MAGIC, TENANT_MAGIC, Wrapped, decode_spec};
+use own::OwnKeks;
+use ring::{Ring, Seen};
+use source::{Kek, KekId, SourceError, SourceSpec, Versions};
+
+/// Where the node's key-encryption keys come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyOptions {
+    /// The source; nothing means the store's own file `kek`.
+    pub source: Option<SourceSpec>,
+    /// A source that is being replaced: it still unwraps, and nothing new is wrapped with it.
+    pub retiring: Option<SourceSpec>,
 }
 
 /// The wrapped keys in one directory.
@@ -112,10 +62,17 @@ pub struct KeyStore {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     random: Arc<dyn Random>,
-    kek: Cipher,
-    kek_id: [u8; 8],
-    /// Held while a file is made or destroyed, so that two makers cannot both succeed.
+    options: KeyOptions,
+    own: OwnKeks,
+    ring: RwLock<Arc<Ring>>,
+    seen: Mutex<Seen>,
+    /// Held while a file is made, replaced or destroyed, so that two makers cannot both succeed, and
+    /// while the ring changes, so that nothing new is wrapped with what is being retired.
     changing: Mutex<()>,
+    /// Held through a rotation.
+    rotating: Mutex<()>,
+    /// Tenants met by this process whose keys customers hold.
+    held: Mutex<BTreeSet<TenantId>>,
 }
 
 impl fmt::Debug for KeyStore {
@@ -124,39 +81,65 @@ impl fmt::Debug for KeyStore {
     }
 }
 
+/// A guard even after a panic: whatever these locks guard is changed in single steps.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine's time, for when a key was made.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a key's age is shown to people; nothing is decided by it"
+)]
+fn system_now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
 impl KeyStore {
-    /// Opens the key store in `dir`; on the very first start makes it and its KEK.
+    /// Opens the key store in `dir` under its own KEK; on the very first start makes both.
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
         random: Arc<dyn Random>,
     ) -> Result<Self, KeyError> {
+        Self::open_with(disk, dir, random, KeyOptions::default())
+    }
+
+    /// Opens the key store in `dir` under the KEKs of a source. The store's own KEKs are read too, if
+    /// there are any, until a rotation has replaced them.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        random: Arc<dyn Random>,
+        options: KeyOptions,
+    ) -> Result<Self, KeyError> {
         make_dir(&*disk, &dir.join("tenants"))?;
         disk.restrict_dir(dir).and_then(|()| disk.sync_dir(dir)).map_err(io_at(dir))?;
-        let path = dir.join("kek");
-        let bytes = match disk.read(&path) {
-            Ok(bytes) => Zeroizing::new(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if has_wrapped_keys(&*disk, dir)? {
-                    return Err(KeyError::KekMissing { path });
-                }
-                make_kek(&*disk, &path, &*random)?
+        let own = OwnKeks::new(Arc::clone(&disk), dir);
+        own.tidy()?;
+        let now_ms = system_now_ms();
+        if options.source.is_none() && own.read()?.current.is_none() {
+            if options.retiring.is_none() && has_wrapped(&*disk, dir)? {
+                return Err(KeyError::KekMissing { path: own.path() });
             }
-            Err(error) => return Err(io_at(&path)(error)),
-        };
-        match disk.permissions(&path).map_err(io_at(&path))? {
-            Some(mode) if mode & 0o077 != 0 => return Err(KeyError::KekExposed { path, mode }),
-            _ => {}
+            own.make(&*random, now_ms)?;
         }
-        let body = checked(&path, KEK_MAGIC, &bytes)?;
-        let secret: &[u8; 32] =
-            body.try_into().map_err(|_| KeyError::Damaged { path: path.clone() })?;
-        let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bulkhead.kek.1").extract(secret);
-        let mut kek_id = [0; 8];
-        kek_id.copy_from_slice(&subkey(&root, b"id", b"")[..8]);
-        let kek = Cipher::new(&subkey(&root, b"wrap", b""));
-        let dir = dir.to_owned();
-        Ok(Self { disk, dir, random, kek, kek_id, changing: Mutex::new(()) })
+        let ring = ask(&options, &own)?;
+        let mut seen = Seen::read(&*disk, dir);
+        seen.meet(&*disk, &*ring.current, now_ms);
+        Ok(Self {
+            disk,
+            dir: dir.to_owned(),
+            random,
+            options,
+            own,
+            ring: RwLock::new(Arc::new(ring)),
+            seen: Mutex::new(seen),
+            changing: Mutex::default(),
+            rotating: Mutex::default(),
+            held: Mutex::default(),
+        })
     }
 
     /// Makes and keeps a data key for a new tenant. It is durable when this returns.
@@ -164,51 +147,59 @@ impl KeyStore {
     /// # Errors
     /// [`KeyError::Exists`] if the tenant has one.
     pub fn create(&self, tenant: TenantId) -> Result<DataKey, KeyError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         if self.contains(tenant)? {
             return Err(KeyError::Exists { tenant });
         }
         let key = DataKey::generate(&*self.random)?;
         let path = self.tenant_path(tenant);
-        let parent = path.parent().expect("the path was made by joining");
-        make_dir(&*self.disk, parent)?;
-        self.write(&path, TENANT_MAGIC, &tenant.to_string(), key.as_bytes())?;
+        make_dir(&*self.disk, path.parent().expect("the path was made by joining"))?;
+        self.write(&path, TENANT_MAGIC, &tenant.to_string(), None, key.as_bytes())?;
         Ok(key)
     }
 
-    /// Unwraps a tenant's data key.
+    /// Unwraps a tenant's data key. If a customer holds it, their source is asked, which may take as
+    /// long as its timeout; nothing is remembered from the last time.
+    ///
+    /// # Errors
+    /// [`KeyError::Missing`] if it was never made or is destroyed, [`KeyError::Withheld`] if the
+    /// customer's source does not give its key.
     pub fn load(&self, tenant: TenantId) -> Result<DataKey, KeyError> {
-        let path = self.tenant_path(tenant);
-        let bytes = self.read_if_any(&path)?.ok_or(KeyError::Missing { tenant })?;
-        let plain = self.unwrap(&path, TENANT_MAGIC, &tenant.to_string(), &bytes)?;
+        let opened = self.read_tenant(tenant)?.ok_or(KeyError::Missing { tenant })?;
+        let plain = match opened.spec {
+            None => opened.plain,
+            Some(spec) => customer::unwrap_inner(tenant, &spec, &opened.plain)?,
+        };
         let mut key = Zeroizing::new([0; 32]);
         if plain.len() != key.len() {
-            return Err(KeyError::Damaged { path });
+            return Err(KeyError::Damaged { path: self.tenant_path(tenant) });
         }
         key.copy_from_slice(&plain);
         Ok(DataKey::from_bytes(key))
     }
 
-    /// Whether a tenant has a data key.
+    /// Whether a tenant has a data key, withheld or not.
     pub fn contains(&self, tenant: TenantId) -> Result<bool, KeyError> {
-        Ok(self.read_if_any(&self.tenant_path(tenant))?.is_some())
+        Ok(read_if_any(&*self.disk, &self.tenant_path(tenant))?.is_some())
     }
 
     /// Destroys a tenant's data key: overwrites it, removes it, and makes both durable. From then
-    /// on nobody can read anything of that tenant, wherever its bytes were copied to.
+    /// on nobody can read anything of that tenant, wherever its bytes were copied to. Needs neither
+    /// the KEK nor a customer's source.
     pub fn destroy(&self, tenant: TenantId) -> Result<(), KeyError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         let path = self.tenant_path(tenant);
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(".new");
-        let unfinished = PathBuf::from(unfinished);
-        self.shred(&unfinished)?;
-        if self.shred(&path)? { Ok(()) } else { Err(KeyError::Missing { tenant }) }
+        shred(&*self.disk, &PathBuf::from(unfinished))?;
+        let was_there = shred(&*self.disk, &path)?;
+        lock(&self.held).remove(&tenant);
+        if was_there { Ok(()) } else { Err(KeyError::Missing { tenant }) }
     }
 
     /// Seals a secret of the node under a name, over an older one if there is one.
     pub fn seal_secret(&self, name: &str, secret: &[u8]) -> Result<(), KeyError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         self.write_secret(name, secret)
     }
 
@@ -216,8 +207,8 @@ impl KeyStore {
     pub fn open_secret(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, KeyError> {
         let path = self.secret_path(name)?;
         let missing = || KeyError::SecretMissing { name: name.to_owned() };
-        let bytes = self.read_if_any(&path)?.ok_or_else(missing)?;
-        self.unwrap(&path, SECRET_MAGIC, name, &bytes)
+        let opened = self.read(&path, SECRET_MAGIC, name)?.ok_or_else(missing)?;
+        Ok(opened.plain)
     }
 
     /// Opens a secret of the node, or keeps the one that `make` gives.
@@ -226,7 +217,7 @@ impl KeyStore {
         name: &str,
         make: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, SealError>,
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _changing = lock(&self.changing);
         match self.open_secret(name) {
             Err(KeyError::SecretMissing { .. }) => {
                 let secret = make()?;
@@ -249,7 +240,7 @@ impl KeyStore {
 
     fn write_secret(&self, name: &str, secret: &[u8]) -> Result<(), KeyError> {
         let path = self.secret_path(name)?;
-        self.write(&path, SECRET_MAGIC, name, secret)
+        self.write(&path, SECRET_MAGIC, name, None, secret)
     }
 
     fn tenant_path(&self, tenant: TenantId) -> PathBuf {
@@ -266,141 +257,106 @@ impl KeyStore {
         Ok(self.dir.join(format!("{name}{SECRET_SUFFIX}")))
     }
 
-    /// A file's bytes; nothing if it is not there, or was overwritten but not yet removed when
-    /// the power went.
-    fn read_if_any(&self, path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
-        match self.disk.read(path) {
-            Ok(bytes) if !bytes.is_empty() && bytes.iter().all(|byte| *byte == 0) => Ok(None),
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(io_at(path)(error)),
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads a tenant's file and notes whether a customer holds the key.
+    fn read_tenant(&self, tenant: TenantId) -> Result<Option<Opened>, KeyError> {
+        let opened = self.read(&self.tenant_path(tenant), TENANT_MAGIC, &tenant.to_string())?;
+        let is_held = opened.as_ref().is_some_and(|opened| opened.spec.is_some());
+        let mut held = lock(&self.held);
+        if is_held {
+            held.insert(tenant);
+        } else {
+            held.remove(&tenant);
+        }
+        Ok(opened)
+    }
+
+    /// Reads a wrapped file and opens what the node wrapped.
+    fn read(&self, path: &Path, magic: &[u8; 4], name: &str) -> Result<Option<Opened>, KeyError> {
+        match self.read_once(path, magic, name) {
+            // It may have been replaced while it was read, and the version it named retired.
+            Ok(None) | Err(KeyError::Damaged { .. } | KeyError::WrongKek { .. }) => {
+                self.read_once(path, magic, name)
+            }
+            outcome => outcome,
         }
     }
 
+    fn read_once(
+        &self,
+        path: &Path,
+        magic: &[u8; 4],
+        name: &str,
+    ) -> Result<Option<Opened>, KeyError> {
+        let Some(bytes) = read_if_any(&*self.disk, path)? else { return Ok(None) };
+        let wrapped = Wrapped::parse(path, magic, &bytes)?;
+        let ring = self.ring();
+        let wrong = || KeyError::WrongKek { path: path.to_owned(), kek: wrapped.kek };
+        let kek = ring.find(wrapped.kek).ok_or_else(wrong)?;
+        let aad = Wrapped::aad(magic, wrapped.kek, wrapped.spec, name);
+        let plain = kek.unwrap(&aad, wrapped.sealed).map_err(|error| match error {
+            SourceError::Refused { .. } => KeyError::Damaged { path: path.to_owned() },
+            error => KeyError::Source(error),
+        })?;
+        let spec = wrapped.spec.map(|spec| decode_spec(path, spec)).transpose()?;
+        Ok(Some(Opened { kek: wrapped.kek, spec, plain }))
+    }
+
+    /// Wraps with the current version and replaces the file. Only while `changing` is held.
     fn write(
         &self,
         path: &Path,
         magic: &[u8; 4],
         name: &str,
+        spec: Option<&[u8]>,
         plain: &[u8],
     ) -> Result<(), KeyError> {
-        let sealed = self.kek.seal(&self.aad(magic, name), plain)?;
-        let body = [&self.kek_id[..], &sealed].concat();
-        self.disk.write_atomic(path, &framed(magic, &body)).map_err(io_at(path))
+        let ring = self.ring();
+        let kek = ring.current.id();
+        let sealed = ring.current.wrap(&Wrapped::aad(magic, kek, spec, name), plain)?;
+        let bytes = Wrapped { kek, spec, sealed: &sealed }.bytes(magic);
+        replace(&*self.disk, path, &bytes)
     }
+}
 
-    fn unwrap(
-        &self,
-        path: &Path,
-        magic: &[u8; 4],
-        name: &str,
-        bytes: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let damaged = || KeyError::Damaged { path: path.to_owned() };
-        let body = checked(path, magic, bytes)?;
-        let (kek_id, sealed) = body.split_first_chunk::<8>().ok_or_else(damaged)?;
-        if *kek_id != self.kek_id {
-            return Err(KeyError::WrongKek { path: path.to_owned() });
+/// A wrapped file, opened as far as the node can.
+struct Opened {
+    kek: KekId,
+    /// Who holds the key to what is in it, if a customer does.
+    spec: Option<SourceSpec>,
+    plain: Zeroizing<Vec<u8>>,
+}
+
+/// Makes sure that a version opens what it wraps, before anything depends on it.
+fn prove(kek: &dyn Kek) -> Result<(), SourceError> {
+    const PROBE: &[u8] = b"bulkhead.kek.probe.1";
+    let wrapped = kek.wrap(PROBE, PROBE)?;
+    let back = kek.unwrap(PROBE, &wrapped)?;
+    if back[..] == *PROBE { Ok(()) } else { Err(SourceError::Refused { kek: kek.id() }) }
+}
+
+/// Asks every source there is.
+fn ask(options: &KeyOptions, own: &OwnKeks) -> Result<Ring, KeyError> {
+    let found = own.read()?;
+    let mut ring = match (&options.source, found.current) {
+        (Some(spec), current) => {
+            let mut ring = Ring::of(spec.versions()?);
+            prove(&*ring.current)?;
+            ring.add(current);
+            ring
         }
-        let length = sealed.len().checked_sub(OVERHEAD_BYTES).ok_or_else(damaged)?;
-        let mut plain = Zeroizing::new(vec![0; length]);
-        self.kek.open(&self.aad(magic, name), sealed, &mut plain).map_err(|_| damaged())?;
-        Ok(plain)
-    }
-
-    fn aad(&self, magic: &[u8; 4], name: &str) -> Vec<u8> {
-        [&magic[..], &[VERSION], &self.kek_id, name.as_bytes()].concat()
-    }
-
-    /// Overwrites and removes a file; says whether it was there.
-    fn shred(&self, path: &Path) -> Result<bool, KeyError> {
-        let parent = path.parent().expect("the path was made by joining");
-        let file = match self.disk.open(path, OpenMode::Write) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(io_at(path)(error)),
-        };
-        let overwrite = || {
-            let length = usize::try_from(file.len()?).map_err(io::Error::other)?;
-            file.write_at(0, &vec![0; length.max(HEADER_BYTES)])?;
-            file.sync()?;
-            self.disk.remove(path)?;
-            self.disk.sync_dir(parent)
-        };
-        overwrite().map_err(io_at(path))?;
-        Ok(true)
-    }
-}
-
-fn io_at(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
-    let path = path.to_owned();
-    move |source| KeyError::Io { path, source }
-}
-
-/// Makes a directory whose name lasts.
-fn make_dir(disk: &dyn Disk, dir: &Path) -> Result<(), KeyError> {
-    let parent = dir.parent().unwrap_or(dir);
-    let make = || {
-        disk.create_dir_all(dir)?;
-        disk.restrict_dir(dir)?;
-        disk.sync_dir(parent)
+        (None, Some(current)) => Ring::of(Versions { current, older: Vec::new() }),
+        (None, None) => return Err(KeyError::KekMissing { path: own.path() }),
     };
-    make().map_err(io_at(dir))
-}
-
-fn has_wrapped_keys(disk: &dyn Disk, dir: &Path) -> Result<bool, KeyError> {
-    let subdirs = (0..=u8::MAX).map(|byte| dir.join("tenants").join(format!("{byte:02x}")));
-    for dir in std::iter::once(dir.to_owned()).chain(subdirs) {
-        let files = match disk.list(&dir) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(io_at(&dir)(error)),
-        };
-        let is_wrapped = |path: &PathBuf| {
-            path.extension().is_some_and(|extension| extension == "key" || extension == "sealed")
-        };
-        if files.iter().any(is_wrapped) {
-            return Ok(true);
-        }
+    ring.add(found.older);
+    if let Some(spec) = &options.retiring {
+        let Versions { current, older } = spec.versions()?;
+        ring.add(std::iter::once(current).chain(older));
     }
-    Ok(false)
-}
-
-fn make_kek(
-    disk: &dyn Disk,
-    path: &Path,
-    random: &dyn Random,
-) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let mut secret = Zeroizing::new([0; 32]);
-    random.fill(secret.as_mut())?;
-    let bytes = Zeroizing::new(framed(KEK_MAGIC, &secret[..]));
-    disk.write_atomic(path, &bytes).map_err(io_at(path))?;
-    Ok(bytes)
-}
-
-/// `magic · version · body · crc32c` of all before.
-fn framed(magic: &[u8; 4], body: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + body.len() + CRC_BYTES);
-    bytes.extend_from_slice(magic);
-    bytes.push(VERSION);
-    bytes.extend_from_slice(body);
-    bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-    bytes
-}
-
-/// The body of a framed file.
-fn checked<'a>(path: &Path, magic: &[u8; 4], bytes: &'a [u8]) -> Result<&'a [u8], KeyError> {
-    let damaged = || KeyError::Damaged { path: path.to_owned() };
-    let (content, crc) = bytes.split_last_chunk::<CRC_BYTES>().ok_or_else(damaged)?;
-    if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
-        return Err(damaged());
-    }
-    let rest = content.strip_prefix(magic).ok_or_else(damaged)?;
-    match rest.split_first() {
-        Some((&VERSION, body)) => Ok(body),
-        Some((&version, _)) => Err(KeyError::NewerVersion { path: path.to_owned(), version }),
-        None => Err(damaged()),
-    }
+    Ok(ring)
 }
 
 #[cfg(test)]

@@ -13,7 +13,9 @@
 //! Two shards share nothing but the disk: there is no transaction over two tenants.
 
 pub mod anchor_log;
+pub mod archive;
 pub mod disk;
+pub mod history;
 pub mod id;
 pub mod keys;
 pub mod keystore;
@@ -21,6 +23,7 @@ pub mod log;
 pub mod record;
 pub mod seal;
 pub mod shard;
+pub mod snapshot;
 pub mod store;
 pub mod txn;
 pub mod value;

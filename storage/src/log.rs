@@ -10,11 +10,14 @@
 //! - after a failed write or fsync nothing is acknowledged any more by this process ([`CommitLog::health`]).
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::pin::Pin;
 
+use crate::archive::ArchiveError;
 use crate::id::TenantId;
 use crate::record::{Hash, Record};
 
+pub mod archived;
 pub mod contract;
 pub mod memory;
 pub mod segment;
@@ -94,7 +97,7 @@ pub enum LogError {
         /// Where in the file.
         offset: u64,
     },
-    /// Records were cut away below the wanted one (see [`CommitLog::truncate_below`]).
+    /// Records before `first` were let go (see [`CommitLog::let_go`]) and are not to be had elsewhere.
     #[error("the log of {tenant} begins only at {first}")]
     Truncated {
         /// Whose history.
@@ -102,6 +105,31 @@ pub enum LogError {
         /// The first LSN still there.
         first: u64,
     },
+    /// The record lies in the archive, and the archive does not give it.
+    #[error("a part of the log of {tenant} that lies in the archive cannot be had")]
+    Archive {
+        /// Whose history.
+        tenant: TenantId,
+        /// What the archive said.
+        source: ArchiveError,
+    },
+    /// A history cannot be founded where another already is.
+    #[error("{tenant} has a history already, up to record {lsn}")]
+    Founded {
+        /// Whose history.
+        tenant: TenantId,
+        /// Its last LSN.
+        lsn: u64,
+    },
+}
+
+/// A segment that is complete and never changes again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its number; numbers rise with time.
+    pub number: u64,
+    /// The file.
+    pub path: PathBuf,
 }
 
 /// A durable, per-tenant ordered list of records.
@@ -117,9 +145,22 @@ pub trait CommitLog: Send + Sync + 'static {
         lsn: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, LogError>;
-    /// Says that no record of `tenant` below `lsn` will be read again. Space comes back when a
-    /// whole segment is no longer needed.
-    fn truncate_below(&self, tenant: TenantId, lsn: u64) -> Result<(), LogError>;
+    /// Says that of each tenant no record up to its given tail is read from here again. The tail itself
+    /// is remembered, to fence with. Space comes back when a whole segment is no longer needed.
+    ///
+    /// For a tenant without a record its history is founded there: the next record follows that tail.
+    ///
+    /// # Errors
+    /// [`LogError::Founded`] for a tail beyond the end of a history that has records.
+    fn let_go(&self, tails: &[(TenantId, Tail)]) -> Result<(), LogError>;
+    /// The complete segments, oldest first, if the log consists of such.
+    fn sealed(&self) -> Vec<SealedSegment> {
+        Vec::new()
+    }
+    /// Completes the segment that grows, unless it is empty. Blocks until that is durable.
+    fn roll(&self) -> Result<(), LogError> {
+        Ok(())
+    }
     /// Every tenant with a record, in id order.
     fn tenants(&self) -> Vec<TenantId>;
     /// Whether appends are taken.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::id::{Id, TenantId};
+use crate::log::Tail;
 
 /// A SHA-256 digest.
 pub type Hash = [u8; 32];
@@ -31,6 +32,13 @@ pub struct Header {
     pub prev: Hash,
     /// The hash of this record.
     pub hash: Hash,
+}
+
+impl Header {
+    /// The end of a history whose last record this is.
+    pub fn tail(&self) -> Tail {
+        Tail { lsn: self.lsn, epoch: self.epoch, hash: self.hash }
+    }
 }
 
 /// A record as the log keeps it.

@@ -1,6 +1,6 @@
 //! Sealing: what makes bytes at rest useless to whoever lacks the tenant's key.
 //!
-//! Each tenant has one random data key. HKDF-SHA-256 (RFC 5869) makes four keys of it, one per
+//! Each tenant has one random data key. HKDF-SHA-256 (RFC 5869) makes five keys of it, one per
 //! purpose, and AES-256-GCM (NIST SP 800-38D) seals with random 96-bit nonces. What a sealed text
 //! belongs to (tenant, LSN, key) is authenticated with it, so nothing can be moved or swapped.
 //!
@@ -156,13 +156,14 @@ impl Cipher {
 /// One tenant's keys, ready for use.
 ///
 /// The two HMAC keys stay raw: preparing one costs two SHA-256 blocks, keeping it prepared would
-/// cost every awake tenant most of a kilobyte.
+/// cost every awake tenant most of a kilobyte. The key of snapshots, rarely used, stays raw as well.
 pub struct TenantKeys {
     tenant: TenantId,
     log: Cipher,
     view: Cipher,
     index: Zeroizing<[u8; 32]>,
     token: Zeroizing<[u8; 32]>,
+    snapshot: Zeroizing<[u8; 32]>,
 }
 
 impl fmt::Debug for TenantKeys {
@@ -182,6 +183,7 @@ impl TenantKeys {
             view: Cipher::new(&subkey(&root, b"view", tenant.as_bytes())),
             index: subkey(&root, b"index", tenant.as_bytes()),
             token: subkey(&root, b"token", tenant.as_bytes()),
+            snapshot: subkey(&root, b"snapshot", tenant.as_bytes()),
         }
     }
 
@@ -264,6 +266,11 @@ impl TenantKeys {
     /// Whether `mac` is what [`mac`](Self::mac) gives; takes the same time either way.
     pub fn verify_mac(&self, label: &str, bytes: &[u8], mac: &[u8]) -> bool {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(label, bytes), mac).is_ok()
+    }
+
+    /// What seals this tenant's snapshots, made ready for use.
+    pub(crate) fn snapshot_cipher(&self) -> Cipher {
+        Cipher::new(&self.snapshot)
     }
 
     fn record_aad(&self, lsn: u64, epoch: u64) -> [u8; RECORD_LABEL.len() + 32] {

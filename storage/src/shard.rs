@@ -25,6 +25,7 @@ use crate::txn::{Changes, Overlay, Scan, Txn, Value};
 use crate::view::View;
 use crate::view::applier::{Applier, Job};
 
+pub mod frozen;
 pub(crate) mod layers;
 pub(crate) mod pending;
 pub(crate) mod replay;

@@ -6,6 +6,7 @@
 //! keys/    wrapped keys (`keystore.rs`)
 //! log/     the truth (`log/segment.rs`)
 //! view/    made from the log; may be deleted whenever nothing runs
+//! tmp/     work on the way; emptied at each start
 //! ```
 //!
 //! Refuses: a directory in use, one of a newer format, a second owner for a shard, and to trust a
@@ -18,11 +19,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::archive::{ArchiveError, SharedArchive};
 use crate::disk::fault::FaultDisk;
 use crate::disk::{Disk, RealDisk};
+use crate::history::{History, HistoryError};
 use crate::id::TenantId;
-use crate::keystore::{KeyError, KeyStore};
+use crate::keystore::{KeyError, KeyOptions, KeyStore};
+use crate::log::archived::ArchivedLog;
 use crate::log::memory::MemoryLog;
+use crate::log::segment::cold::ColdSegments;
 use crate::log::segment::{self, SegmentLog, SegmentOptions};
 use crate::log::{CommitLog, Health, LogError, Tail};
 use crate::seal::{Random, SealError, SystemRandom, TenantKeys};
@@ -36,6 +41,7 @@ mod trust;
 
 pub use chain::{ChainFault, ChainReport, Fault, verify_chain};
 use dir::DataDir;
+pub use dir::{FORMAT, UnfinishedDir};
 use trust::ViewDir;
 
 /// What the view's page cache may take, unless configured.
@@ -86,12 +92,32 @@ pub enum StoreError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A snapshot that is needed cannot be had.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The view cannot be read or written.
     #[error(transparent)]
     View(#[from] ViewError),
     /// The view stopped taking records.
     #[error(transparent)]
     Applier(#[from] ApplierStopped),
+}
+
+impl StoreError {
+    /// Whether the archive is all that is missing, so that trying again later may help.
+    pub fn is_passing(&self) -> bool {
+        matches!(
+            self,
+            Self::Log(LogError::Archive { source: ArchiveError::Unreachable { .. }, .. })
+                | Self::History(
+                    HistoryError::Archive(ArchiveError::Unreachable { .. })
+                        | HistoryError::Log(LogError::Archive {
+                            source: ArchiveError::Unreachable { .. },
+                            ..
+                        })
+                )
+        )
+    }
 }
 
 /// Why a data directory cannot be opened.
@@ -112,6 +138,18 @@ pub enum OpenError {
         dir: PathBuf,
         /// Its format.
         format: u32,
+    },
+    /// A restore into it was not brought to its end.
+    #[error("{dir} holds an unfinished restore: remove it and restore again")]
+    Unfinished {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A restore was to go where something is.
+    #[error("{dir} is not empty: restore into a new or an empty directory")]
+    NotEmpty {
+        /// The directory.
+        dir: PathBuf,
     },
     /// Its format file is not one.
     #[error("{path} is missing or damaged")]
@@ -136,6 +174,9 @@ pub enum OpenError {
     /// The view can be neither opened nor made again.
     #[error(transparent)]
     View(#[from] ViewError),
+    /// The directory for work on the way cannot be used.
+    #[error(transparent)]
+    History(#[from] HistoryError),
     /// The system gives no thread or no randomness.
     #[error("the store cannot start")]
     Start(#[source] io::Error),
@@ -154,6 +195,10 @@ pub struct StoreOptions {
     pub disk: Arc<dyn Disk>,
     /// Where new keys come from.
     pub random: Arc<dyn Random>,
+    /// Where key-encryption keys come from.
+    pub keys: KeyOptions,
+    /// Where snapshots and older segments rest. Without one the log keeps everything.
+    pub archive: Option<SharedArchive>,
 }
 
 impl StoreOptions {
@@ -165,6 +210,8 @@ impl StoreOptions {
             segment: SegmentOptions::default(),
             disk: Arc::new(RealDisk),
             random: Arc::new(SystemRandom),
+            keys: KeyOptions::default(),
+            archive: None,
         }
     }
 }
@@ -199,6 +246,8 @@ pub struct Store {
     view: Arc<dyn View>,
     applier: Arc<Applier>,
     keystore: Arc<KeyStore>,
+    history: Option<Arc<History>>,
+    cold: Option<Arc<ColdSegments>>,
     owners: Arc<Owners>,
     writer: u64,
     repairs: Vec<String>,
@@ -220,17 +269,27 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Arc<Self>, OpenError> {
         let dir = DataDir::lock(&options.dir)?;
         let keys_dir = options.dir.join("keys");
-        let keystore = KeyStore::open(Arc::clone(&options.disk), &keys_dir, options.random)?;
+        let disk = Arc::clone(&options.disk);
+        let keystore = KeyStore::open_with(disk, &keys_dir, options.random, options.keys)?;
         let log_dir = options.dir.join("log");
         options.disk.create_dir_all(&log_dir).map_err(io_at(&log_dir))?;
         // What is inside is durable only if the directories above are.
         options.disk.sync_dir(&options.dir).map_err(io_at(&options.dir))?;
-        let log = SegmentLog::open(Arc::clone(&options.disk), &log_dir, options.segment)?;
+        let segments = SegmentLog::open(Arc::clone(&options.disk), &log_dir, options.segment)?;
+        let (mut log, mut history, mut cold): (Arc<dyn CommitLog>, _, _) = (segments, None, None);
+        if let Some(archive) = options.archive {
+            let segments = Arc::new(ColdSegments::new(Arc::clone(&archive)));
+            log = Arc::new(ArchivedLog::new(log, Arc::clone(&segments)));
+            let scratch = options.dir.join("tmp");
+            history = Some(Arc::new(History::open(Arc::clone(&log), archive, &scratch)?));
+            cold = Some(segments);
+        }
         let view_dir = ViewDir::new(options.dir.join("view"));
         let (view, repair) = view_dir.open(options.cache_bytes)?;
         let repair = repair.map(|why| format!("the view is made again from the log: {why}"));
         let mut store = Self::assemble(log, Arc::new(view), Arc::new(keystore), Some(view_dir))?;
         store.repairs.extend(repair);
+        (store.history, store.cold) = (history, cold);
         store._dir = Some(dir);
         Ok(Arc::new(store))
     }
@@ -275,6 +334,8 @@ impl Store {
             view,
             applier,
             keystore,
+            history: None,
+            cold: None,
             owners: Arc::default(),
             writer: u64::from_be_bytes(writer),
             closed: AtomicBool::new(false),
@@ -299,8 +360,14 @@ impl Store {
     /// was never created or is erased; [`StoreError::Chain`] if its history does not hold.
     pub fn own_shard(&self, tenant: TenantId) -> Result<Shard, StoreError> {
         let ownership = self.claim(tenant)?;
-        let keys = Arc::new(TenantKeys::new(tenant, &self.keystore.load(tenant)?));
-        let tail = replay::catch_up(&*self.log, &*self.view, &self.applier, &keys)?;
+        let keys = Arc::new(self.tenant_keys(tenant)?);
+        let sources = replay::Sources {
+            log: &*self.log,
+            history: self.history.as_deref(),
+            view: &*self.view,
+            applier: &self.applier,
+        };
+        let tail = replay::catch_up(&sources, &keys)?;
         let parts = Parts {
             log: Arc::clone(&self.log),
             view: Arc::clone(&self.view),
@@ -310,6 +377,11 @@ impl Store {
             _ownership: ownership,
         };
         Ok(Shard::new(parts, tail))
+    }
+
+    /// A tenant's keys, for reading its history.
+    pub fn tenant_keys(&self, tenant: TenantId) -> Result<TenantKeys, StoreError> {
+        Ok(TenantKeys::new(tenant, &self.keystore.load(tenant)?))
     }
 
     /// Forgets a tenant's view, so that its next owner makes it again from the log: what an
@@ -338,6 +410,16 @@ impl Store {
     /// The log.
     pub fn log(&self) -> &Arc<dyn CommitLog> {
         &self.log
+    }
+
+    /// Every tenant's history, where there is an archive.
+    pub fn history(&self) -> Option<&Arc<History>> {
+        self.history.as_ref()
+    }
+
+    /// The archived segments, where there is an archive.
+    pub fn cold(&self) -> Option<&Arc<ColdSegments>> {
+        self.cold.as_ref()
     }
 
     /// The keys.

@@ -44,6 +44,10 @@ impl Scan {
     pub(crate) fn rows(&self) -> Option<Rows> {
         let mut start = self.prefix.as_bytes().to_vec();
         let mut end = successor(&start);
+        if start.is_empty() {
+            // Behind the view's own row, which is no key.
+            start.push(1);
+        }
         match self.after.as_ref().map(Key::encode) {
             None => {}
             Some(after) if self.reverse => end = end.min(after),

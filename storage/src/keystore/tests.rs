@@ -7,10 +7,24 @@ use super::*;
 use crate::disk::RealDisk;
 use crate::seal::SystemRandom;
 
+mod customers;
+mod rotation;
+
 const TENANT: TenantId = TenantId::PLATFORM;
 
 fn open(dir: &Path) -> Result<KeyStore, KeyError> {
     KeyStore::open(Arc::new(RealDisk), dir, Arc::new(SystemRandom))
+}
+
+fn open_with(dir: &Path, options: KeyOptions) -> Result<KeyStore, KeyError> {
+    KeyStore::open_with(Arc::new(RealDisk), dir, Arc::new(SystemRandom), options)
+}
+
+/// Puts a key of its own for each `byte` into a file.
+fn put_key(path: &Path, byte: u8) {
+    let key: [u8; 32] = std::array::from_fn(|at| byte ^ u8::try_from(at).unwrap());
+    fs::write(path, hex::encode(key)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn mode(path: &Path) -> u32 {

@@ -98,7 +98,7 @@ pub fn check(make: impl Fn() -> Arc<dyn CommitLog>) {
     a_wrong_record_is_fenced_and_changes_nothing(&*make());
     records_in_flight_together_are_ordered(&*make());
     reading_keeps_its_bounds(&*make());
-    truncation_never_takes_a_needed_record(&*make());
+    what_is_let_go_still_fences(&*make());
     many_tenants_at_once_do_not_mix(&*make());
     a_closed_log_takes_nothing(&*make());
 }
@@ -228,31 +228,41 @@ fn reading_keeps_its_bounds(log: &dyn CommitLog) {
     assert!(log.read_from(stranger, 1, 100).expect("an empty history").is_empty());
 }
 
-fn truncation_never_takes_a_needed_record(log: &dyn CommitLog) {
+fn what_is_let_go_still_fences(log: &dyn CommitLog) {
     let (mut ann, mut bob) = (Chain::new(1), Chain::new(2));
-    for _ in 0..40 {
+    let mut middle = Tail::EMPTY;
+    for lsn in 1..=40 {
         assert_eq!(ann.append(log, &[1; 100]), Appended::Durable);
         assert_eq!(bob.append(log, &[2; 100]), Appended::Durable);
+        if lsn == 20 {
+            middle = ann.tail;
+        }
     }
-    log.truncate_below(ann.tenant, 21).expect("truncation");
+    log.let_go(&[(ann.tenant, middle)]).expect("to let go");
     assert_eq!(read_all(log, ann.tenant, 21).len(), 20, "what is needed stays");
     assert_eq!(read_all(log, bob.tenant, 1).len(), 40, "other tenants keep everything");
-    log.truncate_below(bob.tenant, u64::MAX).expect("truncation");
-    log.truncate_below(ann.tenant, u64::MAX).expect("truncation");
+    log.let_go(&[(ann.tenant, ann.tail), (bob.tenant, bob.tail)]).expect("to let go");
+    log.let_go(&[(ann.tenant, middle)]).expect("less than before is fine");
     for chain in [&mut ann, &mut bob] {
         assert_eq!(log.tail(chain.tenant).expect("a tail"), chain.tail, "the tail always stays");
         match log.read_from(chain.tenant, 1, 100) {
-            Ok(records) => assert_eq!(records.first().map(|record| record.header.lsn), Some(1)),
-            Err(LogError::Truncated { first, .. }) => {
-                assert!((2..=40).contains(&first), "the first LSN still there is told");
-                assert_eq!(read_all(log, chain.tenant, first).len() as u64, 41 - first);
-            }
-            Err(error) => panic!("a truncated history says so, not {error}"),
+            Err(LogError::Truncated { first: 41, .. }) => {}
+            other => panic!("a history that was let go says so, not {other:?}"),
         }
         assert_eq!(chain.append(log, b"on"), Appended::Durable, "the history goes on");
+        assert_eq!(read_all(log, chain.tenant, 41).len(), 1);
     }
-    let stranger = TenantId::from_bytes([200; 16]);
-    log.truncate_below(stranger, 5).expect("truncating nothing is fine");
+    let beyond = Tail { lsn: 50, ..ann.tail };
+    let error = log.let_go(&[(ann.tenant, beyond)]).expect_err("a history that is there");
+    assert!(matches!(error, LogError::Founded { lsn: 41, .. }), "{error}");
+    let mut founded = Chain::new(200);
+    founded.tail = Tail { lsn: 7, epoch: 3, hash: [9; 32] };
+    log.let_go(&[(founded.tenant, founded.tail)]).expect("a history founded at its seventh record");
+    assert_eq!(log.tail(founded.tenant).expect("a tail"), founded.tail);
+    assert!(log.tenants().contains(&founded.tenant));
+    assert!(read_all(log, founded.tenant, 8).is_empty());
+    assert_eq!(founded.append(log, b"eighth"), Appended::Durable);
+    assert_eq!(read_all(log, founded.tenant, 8).len(), 1);
 }
 
 fn many_tenants_at_once_do_not_mix(log: &dyn CommitLog) {

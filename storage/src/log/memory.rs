@@ -24,17 +24,27 @@ use crate::record::Record;
 
 #[derive(Debug, Default)]
 struct History {
-    /// How many records are cut away: the LSN of the last of them.
-    cut: u64,
+    /// Where the records that were let go ended.
+    base: Option<Tail>,
     records: Vec<Record>,
 }
 
 impl History {
     fn tail(&self) -> Tail {
-        self.records.last().map_or(Tail::EMPTY, |record| {
-            let header = &record.header;
-            Tail { lsn: header.lsn, epoch: header.epoch, hash: header.hash }
-        })
+        let base = self.base.unwrap_or(Tail::EMPTY);
+        self.records.last().map_or(base, |record| record.header.tail())
+    }
+
+    fn let_go(&mut self, tenant: TenantId, tail: Tail) -> Result<(), LogError> {
+        let end = self.tail();
+        if tail.lsn > end.lsn && end != Tail::EMPTY {
+            return Err(LogError::Founded { tenant, lsn: end.lsn });
+        }
+        if self.base.is_none_or(|base| base.lsn < tail.lsn) {
+            self.base = Some(tail);
+            self.records.retain(|record| record.header.lsn > tail.lsn);
+        }
+        Ok(())
     }
 }
 
@@ -157,8 +167,9 @@ impl CommitLog for MemoryLog {
     ) -> Result<Vec<Record>, LogError> {
         let state = self.state();
         let Some(history) = state.histories.get(&tenant) else { return Ok(Vec::new()) };
-        let Some(skip) = lsn.max(1).checked_sub(history.cut + 1) else {
-            return Err(LogError::Truncated { tenant, first: history.cut + 1 });
+        let first = history.base.map_or(1, |base| base.lsn + 1);
+        let Some(skip) = lsn.max(1).checked_sub(first) else {
+            return Err(LogError::Truncated { tenant, first });
         };
         let skip = usize::try_from(skip).unwrap_or(usize::MAX);
         let (mut bytes, mut records) = (0, Vec::new());
@@ -172,13 +183,11 @@ impl CommitLog for MemoryLog {
         Ok(records)
     }
 
-    /// Cuts at once, but keeps the last record, as every backend must to fence.
-    fn truncate_below(&self, tenant: TenantId, lsn: u64) -> Result<(), LogError> {
-        if let Some(history) = self.state().histories.get_mut(&tenant) {
-            let below = history.records.partition_point(|record| record.header.lsn < lsn);
-            let below = below.min(history.records.len().saturating_sub(1));
-            history.records.drain(..below);
-            history.cut += below as u64;
+    /// Lets go at once.
+    fn let_go(&self, tails: &[(TenantId, Tail)]) -> Result<(), LogError> {
+        let mut state = self.state();
+        for (tenant, tail) in tails {
+            state.histories.entry(*tenant).or_default().let_go(*tenant, *tail)?;
         }
         Ok(())
     }

@@ -32,9 +32,12 @@ use crate::log::CommitLog;
 use crate::log::Health;
 use crate::log::LogError;
 use crate::log::LogStats;
+use crate::log::SealedSegment;
 use crate::log::Tail;
 use crate::record::Record;
 
+mod base;
+pub mod cold;
 mod committer;
 mod file;
 mod frame;
@@ -104,6 +107,12 @@ pub enum OpenError {
         /// The version in the file.
         version: u32,
     },
+    /// A newer program wrote the file `BASE`.
+    #[error("the file BASE has format version {version}, which this program does not know")]
+    UnknownBaseVersion {
+        /// The version in the file.
+        version: u32,
+    },
     /// A segment lies under another's name.
     #[error("the file of segment {segment} says that it is segment {carried}")]
     Misnamed {
@@ -112,6 +121,25 @@ pub enum OpenError {
         /// The number in the file.
         carried: u64,
     },
+}
+
+/// Founds a log in the empty directory `dir`: each tenant's history ends at its given tail, none of its
+/// records is here, and the first segment gets the number `next_number`. For a restored node, whose
+/// records are in its archive.
+///
+/// # Errors
+/// If there is a log already, or the disk says no.
+pub fn found(
+    disk: &dyn Disk,
+    dir: &Path,
+    next_number: u64,
+    tails: &[(TenantId, Tail)],
+) -> io::Result<()> {
+    disk.create_dir_all(dir)?;
+    if !disk.list(dir)?.is_empty() {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    base::write(disk, dir, next_number, &tails.iter().copied().collect())
 }
 
 /// What the callers and the committer share.
@@ -138,6 +166,9 @@ pub struct SegmentLog {
     shared: Arc<Shared>,
     committer: Mutex<Option<JoinHandle<()>>>,
     repairs: Vec<String>,
+    /// Held while records are let go, so that `BASE` never goes back. The least number that the first
+    /// segment of this start could have.
+    letting_go: Mutex<u64>,
 }
 
 impl SegmentLog {
@@ -161,12 +192,13 @@ impl SegmentLog {
             queue: queue::Queue::new(options.queue_bytes_max),
             cache: reader::Cache::default(),
         });
+        let letting_go = Mutex::new(next_number);
         let committer =
             committer::Committer::new(Arc::clone(&shared), options, active, next_number);
         let thread =
             std::thread::Builder::new().name("log-committer".into()).spawn(|| committer.run())?;
         let committer = Mutex::new(Some(thread));
-        Ok(Arc::new(Self { shared, committer, repairs }))
+        Ok(Arc::new(Self { shared, committer, repairs, letting_go }))
     }
 }
 
@@ -196,8 +228,28 @@ impl CommitLog for SegmentLog {
         self.shared.read_from(tenant, lsn, bytes_max)
     }
 
-    fn truncate_below(&self, tenant: TenantId, lsn: u64) -> Result<(), LogError> {
-        let unneeded = self.shared.tables_mut().truncate(tenant, lsn);
+    fn let_go(&self, tails: &[(TenantId, Tail)]) -> Result<(), LogError> {
+        let floor = self.letting_go.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bases = self.shared.tables().bases();
+        let next_number = (*floor).max(self.shared.tables().last_segment() + 1);
+        for (tenant, base) in tails {
+            let tail = self.tail(*tenant)?;
+            if base.lsn > tail.lsn && tail != Tail::EMPTY {
+                return Err(LogError::Founded { tenant: *tenant, lsn: tail.lsn });
+            }
+            let known = bases.entry(*tenant).or_insert(*base);
+            if known.lsn < base.lsn {
+                *known = *base;
+            }
+        }
+        // First the promise, then what it replaces.
+        base::write(&*self.shared.disk, &self.shared.dir, next_number, &bases)?;
+        let mut unneeded = Vec::new();
+        let mut tables = self.shared.tables_mut();
+        for (tenant, base) in tails {
+            unneeded.extend(tables.let_go(*tenant, *base));
+        }
+        drop(tables);
         for number in &unneeded {
             self.shared.cache.remove(*number);
             self.shared.disk.remove(&file::path(&self.shared.dir, *number))?;
@@ -206,6 +258,22 @@ impl CommitLog for SegmentLog {
             self.shared.disk.sync_dir(&self.shared.dir)?;
         }
         Ok(())
+    }
+
+    fn sealed(&self) -> Vec<SealedSegment> {
+        self.shared.tables().sealed(&self.shared.dir)
+    }
+
+    fn roll(&self) -> Result<(), LogError> {
+        let failed = || LogError::Io(io::Error::other("the log takes no more records"));
+        let (rolled, outcome) = std::sync::mpsc::sync_channel(1);
+        if !self.shared.queue.ask_to_roll(rolled) {
+            return Err(failed());
+        }
+        match outcome.recv() {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(failed()),
+        }
     }
 
     fn tenants(&self) -> Vec<TenantId> {

@@ -8,7 +8,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use crate::log::{CommitLog, Tail};
+use crate::history::{History, HistoryError};
+use crate::log::{CommitLog, LogError, Tail};
 use crate::record::{Hash, Record};
 use crate::seal::TenantKeys;
 use crate::store::StoreError;
@@ -19,14 +20,24 @@ use crate::view::{Applied, View, ViewError};
 
 /// How much of the log is read at a time.
 const READ_BYTES: usize = 1024 * 1024;
+/// How many rows of a snapshot are given to the view at a time.
+const SNAPSHOT_ROWS: usize = 256;
+
+/// What a view is made from.
+pub(crate) struct Sources<'a> {
+    pub(crate) log: &'a dyn CommitLog,
+    /// Snapshots, where there is an archive.
+    pub(crate) history: Option<&'a History>,
+    pub(crate) view: &'a dyn View,
+    pub(crate) applier: &'a Applier,
+}
 
 /// Brings the view of `keys`' tenant up to the log's end and says where that is.
 pub(crate) fn catch_up(
-    log: &dyn CommitLog,
-    view: &dyn View,
-    applier: &Applier,
+    sources: &Sources<'_>,
     keys: &Arc<TenantKeys>,
 ) -> Result<Tail, StoreError> {
+    let Sources { log, view, applier, .. } = *sources;
     let tenant = keys.tenant();
     let tail = log.tail(tenant)?;
     let applied = match view.applied(tenant) {
@@ -35,19 +46,66 @@ pub(crate) fn catch_up(
         applied => applied?,
     };
     let from = Link { lsn: applied.lsn, hash: applied.hash, epoch: 0 };
-    if applied.lsn <= tail.lsn {
+    if applied != Applied::NONE && applied.lsn <= tail.lsn {
         match replay(log, applier, keys, from, tail) {
             Err(StoreError::Chain(ChainFault { lsn, what: Fault::WrongPrev }))
-                if applied != Applied::NONE && lsn == applied.lsn + 1 => {}
+                if lsn == applied.lsn + 1 => {}
             Err(StoreError::ViewOfAnotherHistory) => {}
+            // The view is so far behind that only a snapshot bridges it.
+            Err(StoreError::Log(LogError::Truncated { .. })) => {}
             outcome => return outcome,
         }
     }
-    // The view knows records this log does not have: the log was restored, or the view is foreign.
-    tracing::warn!(tenant.id = %tenant, "the view belongs to another history; it is made again");
+    if applied != Applied::NONE {
+        // The view knows records this log does not have: the log was restored, or the view is foreign.
+        tracing::warn!(tenant.id = %tenant, "the view belongs to another history; it is made again");
+    }
     applier.drain()?;
     view.drop_tenant(tenant)?;
-    replay(log, applier, keys, Link::GENESIS, tail)
+    let from = load_snapshot(sources, keys, tail)?;
+    replay(log, applier, keys, from, tail)
+}
+
+/// Puts the newest snapshot into an empty view; says up to where that is.
+fn load_snapshot(
+    sources: &Sources<'_>,
+    keys: &Arc<TenantKeys>,
+    tail: Tail,
+) -> Result<Link, StoreError> {
+    let Some(history) = sources.history.filter(|_| tail != Tail::EMPTY) else {
+        return Ok(Link::GENESIS);
+    };
+    let kept = match history.newest_snapshot(keys.tenant(), tail.lsn) {
+        Ok(Some(kept)) => kept,
+        Ok(None) => return Ok(Link::GENESIS),
+        // Where the log has it all, the archive is not needed.
+        Err(HistoryError::Archive(_)) if sources.log.read_from(keys.tenant(), 1, 1).is_ok() => {
+            return Ok(Link::GENESIS);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut rows = history.open_snapshot(&kept, keys)?;
+    let applied = Arc::new(AtomicU64::new(0));
+    // Only the last of these says how far the view is: one that was filled by half is filled again.
+    let job = |lsn, hash, writes| Job {
+        keys: Arc::clone(keys),
+        lsn,
+        hash,
+        writes,
+        applied: Arc::clone(&applied),
+    };
+    let mut writes = Vec::with_capacity(SNAPSHOT_ROWS);
+    while let Some((key, value)) = rows.next_row().map_err(HistoryError::from)? {
+        writes.push((key, Some(value)));
+        if writes.len() >= SNAPSHOT_ROWS {
+            let full = std::mem::replace(&mut writes, Vec::with_capacity(SNAPSHOT_ROWS));
+            sources.applier.submit_when_room(job(0, Applied::NONE.hash, full))?;
+        }
+    }
+    let Tail { lsn, epoch, hash } = kept.header.tail();
+    sources.applier.submit_when_room(job(lsn, hash, writes))?;
+    sources.applier.wait_applied(&applied, lsn)?;
+    Ok(Link { lsn, hash, epoch })
 }
 
 fn replay(

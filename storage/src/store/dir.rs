@@ -6,15 +6,59 @@
 use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{OpenError, io_at};
 use crate::disk::{Disk, RealDisk};
 
 /// The format this release writes, and the newest it reads.
-pub(crate) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 const FORMAT_NAME: &str = "bulkhead ";
+/// The file that marks a directory in which a restore was not brought to its end.
+const RESTORING: &str = "RESTORING";
+
+/// A new data directory that a restore fills. Nothing opens it before [`finish`](Self::finish), also
+/// not after this was dropped.
+pub struct UnfinishedDir {
+    dir: PathBuf,
+    _lock: DataDir,
+}
+
+impl UnfinishedDir {
+    /// Makes the directory, or takes an empty one.
+    ///
+    /// # Errors
+    /// [`OpenError::NotEmpty`] if anything is in it, [`OpenError::Unfinished`] if that is what an
+    /// earlier restore left.
+    pub fn begin(dir: &Path) -> Result<Self, OpenError> {
+        if dir.join(RESTORING).exists() {
+            return Err(OpenError::Unfinished { dir: dir.to_owned() });
+        }
+        match std::fs::read_dir(dir) {
+            Ok(mut entries) => {
+                if entries.next().is_some() {
+                    return Err(OpenError::NotEmpty { dir: dir.to_owned() });
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_at(dir)(error)),
+        }
+        let lock = DataDir::lock(dir)?;
+        let marker = dir.join(RESTORING);
+        let text = b"A restore into this directory was not finished. Remove the directory and restore again.\n";
+        RealDisk.write_atomic(&marker, text).map_err(io_at(&marker))?;
+        Ok(Self { dir: dir.to_owned(), _lock: lock })
+    }
+
+    /// Lets the directory be opened. What is in it must be durable by now.
+    pub fn finish(self) -> Result<(), OpenError> {
+        let marker = self.dir.join(RESTORING);
+        RealDisk.sync_dir(&self.dir).map_err(io_at(&self.dir))?;
+        RealDisk.remove(&marker).map_err(io_at(&marker))?;
+        RealDisk.sync_dir(&self.dir).map_err(io_at(&self.dir))
+    }
+}
 
 /// A directory this process alone uses, as long as this lives.
 pub(crate) struct DataDir {
@@ -44,6 +88,9 @@ impl DataDir {
             Err(TryLockError::Error(error)) => return Err(io_at(&path)(error)),
         }
         write_pid(&mut file).map_err(io_at(&path))?;
+        if dir.join(RESTORING).exists() {
+            return Err(OpenError::Unfinished { dir: dir.to_owned() });
+        }
         check_format(dir)?;
         Ok(Self { _lock: file })
     }

@@ -215,23 +215,44 @@ fn a_read_error_is_told_and_passes() {
 }
 
 #[test]
-fn truncated_segments_are_removed_and_stay_so() {
+fn segments_that_were_let_go_are_removed_and_stay_so() {
     let (disk, lsns) = small_log();
     let log = open(&disk).unwrap();
-    for tenant in lsns.keys() {
-        log.truncate_below(*tenant, u64::MAX).unwrap();
-    }
-    // The first segment stays for the third tenant's last record.
-    assert_eq!(segment_paths(&disk).len(), 2);
-    assert_eq!(log.stats().segments, 2);
+    let tails: Vec<_> = lsns.keys().map(|tenant| (*tenant, log.tail(*tenant).unwrap())).collect();
+    log.roll().unwrap();
+    log.let_go(&tails).unwrap();
+    assert_eq!(segment_paths(&disk).len(), 0);
+    assert_eq!(log.stats().segments, 0);
     drop(log);
     let log = open(&disk.restart(Survival::Synced)).unwrap();
-    for (tenant, last) in &lsns {
-        assert_eq!(log.tail(*tenant).unwrap().lsn, *last);
+    for (tenant, tail) in &tails {
+        assert_eq!(log.tail(*tenant).unwrap(), *tail);
+        let error = log.read_from(*tenant, 1, 1_000).unwrap_err();
+        let after = tail.lsn + 1;
+        assert!(matches!(error, LogError::Truncated { first, .. } if first == after), "{error}");
     }
-    let error = log.read_from(Chain::new(1).tenant, 1, 1_000).unwrap_err();
-    assert!(matches!(error, LogError::Truncated { first: 8.., .. }), "{error}");
-    assert_eq!(contract::read_all(&*log, Chain::new(3).tenant, 1).len(), 2);
+    let mut ann = Chain::new(1);
+    ann.tail = log.tail(ann.tenant).unwrap();
+    assert_eq!(ann.append(&*log, b"on"), Appended::Durable);
+    assert_eq!(contract::read_all(&*log, ann.tenant, ann.tail.lsn).len(), 1);
+}
+
+#[test]
+fn without_the_file_base_nobody_begins_a_second_history() {
+    let (disk, lsns) = small_log();
+    let log = open(&disk).unwrap();
+    log.roll().unwrap();
+    let tails: Vec<_> = lsns.keys().map(|tenant| (*tenant, log.tail(*tenant).unwrap())).collect();
+    log.let_go(&tails).unwrap();
+    assert_eq!(Chain::new(9).append(&*log, b"keeps a segment"), Appended::Durable);
+    drop(log);
+    let disk = disk.restart(Survival::Synced);
+    disk.damage(&Path::new(crate::DIR).join("BASE"), |bytes| bytes[20] ^= 1).unwrap();
+    let log = open(&disk).unwrap();
+    for (tenant, _) in &tails {
+        assert!(log.tail(*tenant).is_err(), "a tenant whose end is not known is refused");
+    }
+    assert_eq!(contract::read_all(&*log, Chain::new(9).tenant, 1).len(), 1, "who is here is served");
 }
 
 #[test]

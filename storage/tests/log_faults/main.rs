@@ -27,6 +27,7 @@ use storage::log::segment::SegmentLog;
 use storage::log::segment::SegmentOptions;
 
 mod damage;
+mod stuck;
 
 const DIR: &str = "/data/log";
 const OPTIONS: SegmentOptions = SegmentOptions {
@@ -43,7 +44,9 @@ fn open(disk: &FaultDisk) -> Result<Arc<SegmentLog>, String> {
 }
 
 fn segment_paths(disk: &FaultDisk) -> Vec<PathBuf> {
-    disk.list(Path::new(DIR)).unwrap()
+    let mut paths = disk.list(Path::new(DIR)).unwrap();
+    paths.retain(|path| path.extension().is_some_and(|suffix| suffix == "seg"));
+    paths
 }
 
 /// What was promised: the last acknowledged LSN of each tenant, and the last that may be there.

@@ -32,6 +32,7 @@ fn samples() -> Vec<Key> {
         Key::Integration { id: id(0x10) },
         Key::Slug { digest },
         Key::ProviderEvent { integration: id(0x10), digest },
+        Key::Restore { id: id(0x10) },
         Key::Session { user: id(0x10), id: id(0x20) },
         Key::Team { id: id(0x10) },
         Key::User { id: id(0x10) },

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use storage::disk::fault::FaultDisk;
 use storage::id::{
-    CommentId, EventId, FormId, Id, IntegrationId, SessionId, SubmissionId, TeamId, TenantId,
-    UserId,
+    CommentId, EventId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId, TeamId,
+    TenantId, UserId,
 };
 use storage::keys::Key;
 use storage::keystore::KeyStore;
@@ -92,6 +92,7 @@ pub fn any_key() -> impl Strategy<Value = Key> {
             integration: IntegrationId::from_bytes(a),
             digest
         }),
+        id().prop_map(|a| Key::Restore { id: RestoreId::from_bytes(a) }),
         (id(), id()).prop_map(|(a, b)| Key::Session {
             user: UserId::from_bytes(a),
             id: SessionId::from_bytes(b)
@@ -156,8 +157,8 @@ impl CommitLog for Meddler {
         }
         Ok(records)
     }
-    fn truncate_below(&self, tenant: TenantId, lsn: u64) -> Result<(), LogError> {
-        self.inner.truncate_below(tenant, lsn)
+    fn let_go(&self, tails: &[(TenantId, Tail)]) -> Result<(), LogError> {
+        self.inner.let_go(tails)
     }
     fn tenants(&self) -> Vec<TenantId> {
         self.inner.tenants()

@@ -7,3 +7,5 @@ mod failing;
 mod golden;
 mod kit;
 mod model;
+mod power;
+mod view_loss;

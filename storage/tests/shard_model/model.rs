@@ -209,8 +209,18 @@ fn batch(shard: &Shard, model: &Model, commands: &[Command]) -> (storage::txn::C
     (txn.finish(), next)
 }
 
+/// One of so many of the usual number of sequences, which whoever runs the tests may set.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is no configuration of a node")]
+fn sequences(one_of: u32) -> ProptestConfig {
+    let all = match std::env::var("BULKHEAD_MODEL_SEQUENCES") {
+        Ok(text) => text.parse().unwrap(),
+        Err(_) => 128,
+    };
+    ProptestConfig { cases: all / one_of, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(sequences(1))]
 
     #[test]
     fn a_shard_behaves_like_a_map(steps in proptest::collection::vec(step(), 1..16)) {
@@ -228,7 +238,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
+    #![proptest_config(sequences(16))]
 
     #[test]
     fn a_shard_on_disk_behaves_like_a_map(steps in proptest::collection::vec(step(), 1..12)) {

@@ -16,6 +16,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use crate::id::TenantId;
 use crate::log::Appended;
@@ -79,13 +80,16 @@ impl Committer {
         let mut group = Vec::new();
         let mut answered = 0;
         while self.shared.queue.pull(&mut self.lanes, answered) {
+            let is_healthy = self.roll();
             let bytes_max = self.options.group_bytes_max;
             let tenant_bytes_max = self.options.tenant_group_bytes_max;
             answered = self.lanes.take_group(bytes_max, tenant_bytes_max, &mut group);
-            if !self.commit(&mut group) {
+            if !is_healthy || !self.commit(&mut group) {
+                group.drain(..).for_each(|waiting| waiting.answer(Appended::Poisoned));
                 self.lanes.drain().for_each(|waiting| waiting.answer(Appended::Poisoned));
             }
         }
+        drop(self.shared.queue.take_rolls());
         drop(guard);
     }
 
@@ -220,6 +224,30 @@ impl Committer {
         Ok(())
     }
 
+    /// Completes the growing segment for those who asked, unless it has no record. One that cannot be
+    /// completed for want of space is completed when it is full. False if the log is poisoned by it.
+    fn roll(&mut self) -> bool {
+        let rolls = self.shared.queue.take_rolls();
+        let Some(active) = self.active.as_ref().filter(|_| !rolls.is_empty()) else {
+            answer_rolls(rolls, true);
+            return true;
+        };
+        let outcome = if active.end > FILE_HEADER_BYTES { self.seal(active) } else { Ok(()) };
+        let (is_rolled, is_healthy) = match outcome {
+            Ok(()) => (true, true),
+            Err(Failure::Full) => (false, true),
+            Err(Failure::Nothing(what, error) | Failure::Unknown(what, error)) => {
+                self.poison(what, &error);
+                (false, false)
+            }
+        };
+        if is_rolled && active.end > FILE_HEADER_BYTES {
+            self.active = None;
+        }
+        answer_rolls(rolls, is_rolled);
+        is_healthy
+    }
+
     fn seal(&self, active: &ActiveFile) -> Result<(), Failure> {
         let tables = self.shared.tables();
         let Some(index) = tables.active_index(active.number) else {
@@ -241,6 +269,12 @@ impl Committer {
     fn poison(&self, what: &str, error: &io::Error) {
         tracing::error!(what, %error, "the log stopped writing; restart after the disk is seen to");
         self.shared.queue.poison(format!("{what}: {error}"));
+    }
+}
+
+fn answer_rolls(rolls: Vec<SyncSender<bool>>, is_rolled: bool) {
+    for rolled in rolls {
+        let _gone = rolled.send(is_rolled); // whoever asked may be gone
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::mpsc::SyncSender;
 
 use crate::log::Appended;
 use crate::log::Health;
@@ -26,6 +27,8 @@ struct Inbox {
     waiting: Vec<Waiting>,
     /// Bytes waiting here and in the committer's lanes.
     bytes: usize,
+    /// Who waits for the growing segment to be completed.
+    rolls: Vec<SyncSender<bool>>,
     state: State,
 }
 
@@ -39,7 +42,7 @@ pub(super) struct Queue {
 impl Queue {
     /// An open queue for at most about `bytes_max` bytes of records.
     pub(super) fn new(bytes_max: usize) -> Self {
-        let inbox = Inbox { waiting: Vec::new(), bytes: 0, state: State::Open };
+        let inbox = Inbox { waiting: Vec::new(), bytes: 0, rolls: Vec::new(), state: State::Open };
         Self { inbox: Mutex::new(inbox), changed: Condvar::new(), bytes_max }
     }
 
@@ -72,11 +75,11 @@ impl Queue {
     }
 
     /// Moves what waits into `lanes`, and waits for more if they stay empty. `answered` bytes have
-    /// left the lanes since the last call. Whether there is anything; if not, the log is closing.
+    /// left the lanes since the last call. Whether there is anything to do; if not, the log is closing.
     pub(super) fn pull(&self, lanes: &mut Lanes, answered: usize) -> bool {
         let mut inbox = self.inbox();
         inbox.bytes = inbox.bytes.saturating_sub(answered);
-        while lanes.is_empty() && inbox.waiting.is_empty() {
+        while lanes.is_empty() && inbox.waiting.is_empty() && inbox.rolls.is_empty() {
             if inbox.state != State::Open {
                 return false;
             }
@@ -84,6 +87,23 @@ impl Queue {
         }
         inbox.waiting.drain(..).for_each(|waiting| lanes.push(waiting));
         true
+    }
+
+    /// Has the growing segment completed once the committer gets to it. False if it never will.
+    pub(super) fn ask_to_roll(&self, rolled: SyncSender<bool>) -> bool {
+        let mut inbox = self.inbox();
+        if inbox.state != State::Open {
+            return false;
+        }
+        inbox.rolls.push(rolled);
+        drop(inbox);
+        self.changed.notify_one();
+        true
+    }
+
+    /// Who waits for the growing segment to be completed.
+    pub(super) fn take_rolls(&self) -> Vec<SyncSender<bool>> {
+        std::mem::take(&mut self.inbox().rolls)
     }
 
     /// Refuses records from now on; those already in are still written.
@@ -103,6 +123,7 @@ impl Queue {
             inbox.state = State::Poisoned(reason);
         }
         let refused = std::mem::take(&mut inbox.waiting);
+        inbox.rolls.clear(); // whoever waits sees the sender go
         drop(inbox);
         refused.into_iter().for_each(|waiting| waiting.answer(Appended::Poisoned));
         self.changed.notify_all();

@@ -69,15 +69,16 @@ impl Cache {
 }
 
 /// Where a tenant's wanted records begin in one file.
-struct Places {
-    file: Arc<dyn DiskFile>,
-    offsets: Vec<u32>,
+pub(super) struct Places {
+    pub(super) file: Arc<dyn DiskFile>,
+    pub(super) offsets: Vec<u32>,
+    pub(super) read_ahead_bytes: usize,
 }
 
 /// What one call has read.
-struct Collected {
-    records: Vec<Record>,
-    bytes: usize,
+pub(super) struct Collected {
+    pub(super) records: Vec<Record>,
+    pub(super) bytes: usize,
     prev: Option<Hash>,
 }
 
@@ -90,10 +91,8 @@ impl Shared {
         bytes_max: usize,
     ) -> Result<Vec<Record>, LogError> {
         let mut next = lsn.max(1);
-        let prev = (next == 1).then_some(GENESIS);
-        let mut collected = Collected { records: Vec::new(), bytes: 0, prev };
-        // More records than this do not fit, whatever they hold.
-        let records_max = bytes_max / frame::frame_bytes(0) + 1;
+        let mut collected = Collected::before(next);
+        let records_max = records_max(bytes_max);
         loop {
             let located = self.tables().locate(tenant, next, records_max)?;
             let Some(located) = located else { return Ok(collected.records) };
@@ -125,7 +124,9 @@ impl Shared {
     ) -> Result<Places, LogError> {
         let number = located.segment;
         let index = match located.source {
-            Source::Active { file, offsets } => return Ok(Places { file, offsets }),
+            Source::Active { file, offsets } => {
+                return Ok(Places { file, offsets, read_ahead_bytes: READ_AHEAD_BYTES });
+            }
             Source::Footer => None,
             Source::Index(index) => Some(index),
         };
@@ -145,13 +146,24 @@ impl Shared {
             }
         };
         let offsets = open.index.offsets_from(tenant, lsn).iter().take(records_max);
-        Ok(Places { file: Arc::clone(&open.file), offsets: offsets.copied().collect() })
+        let (file, offsets) = (Arc::clone(&open.file), offsets.copied().collect());
+        Ok(Places { file, offsets, read_ahead_bytes: READ_AHEAD_BYTES })
     }
 }
 
+/// More records than this do not fit into so many bytes, whatever they hold.
+pub(super) fn records_max(bytes_max: usize) -> usize {
+    bytes_max / frame::frame_bytes(0) + 1
+}
+
 impl Collected {
+    /// Nothing yet; the first record to come is `lsn`.
+    pub(super) fn before(lsn: u64) -> Self {
+        Self { records: Vec::new(), bytes: 0, prev: (lsn == 1).then_some(GENESIS) }
+    }
+
     /// Reads the records `lsns` from one file until there is enough; returns the next LSN.
-    fn read(
+    pub(super) fn read(
         &mut self,
         tenant: TenantId,
         lsns: std::ops::RangeInclusive<u64>,
@@ -160,7 +172,7 @@ impl Collected {
         bytes_max: usize,
     ) -> Result<u64, LogError> {
         let end = places.file.len()?;
-        let mut window = Window::new(places.file, end, READ_AHEAD_BYTES);
+        let mut window = Window::new(places.file, end, places.read_ahead_bytes);
         let mut offsets = places.offsets.into_iter().map(u64::from);
         for lsn in lsns.clone() {
             let damaged = |offset| LogError::Damaged { tenant, segment, offset };

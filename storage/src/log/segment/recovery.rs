@@ -21,6 +21,7 @@ use crate::id::TenantId;
 use crate::log::Tail;
 use crate::log::segment::GROUP_BYTES_LIMIT;
 use crate::log::segment::OpenError;
+use crate::log::segment::base;
 use crate::log::segment::file;
 use crate::log::segment::file::ActiveFile;
 use crate::log::segment::file::FILE_HEADER_BYTES;
@@ -85,6 +86,7 @@ pub(super) fn recover(
         }
         active = recovery.read_last(*last, segment_bytes)?;
     }
+    let next_number = recovery.let_go(numbers.first().copied())?;
     let Recovery { mut tables, suspects, unnamed, mut repairs, .. } = recovery;
     for (tenant, refusal) in suspects {
         repairs.push(format!("{tenant} is refused: its last records may be lost"));
@@ -94,11 +96,39 @@ pub(super) fn recover(
         repairs.push("tenants without a record are refused: theirs may be lost".into());
         tables.refuse_strangers(refusal);
     }
-    let next_number = numbers.last().map_or(1, |last| last + 1);
+    let next_number = numbers.last().map_or(1, |last| last + 1).max(next_number);
     Ok(Recovered { tables, active, next_number, repairs })
 }
 
 impl Recovery<'_> {
+    /// Forgets what was let go before, and removes the segments that it kept until now. Returns the
+    /// least number that the next segment may have.
+    fn let_go(&mut self, first_number: Option<u64>) -> Result<u64, OpenError> {
+        let (next_number, bases) = match base::read(self.disk, self.dir)? {
+            base::Read::Bases(next_number, bases) => (next_number, bases),
+            base::Read::Version(version) => return Err(OpenError::UnknownBaseVersion { version }),
+            // Without a removed segment nothing was ever let go.
+            base::Read::Absent if first_number.is_none_or(|first| first == 1) => return Ok(1),
+            base::Read::Absent | base::Read::Damaged => {
+                self.repairs.push("the file BASE is missing or damaged".into());
+                let segment = first_number.unwrap_or_default();
+                self.unnamed = Some(Refusal::Damaged { segment, offset: 0 });
+                return Ok(1);
+            }
+        };
+        let mut unneeded = Vec::new();
+        for (tenant, base) in bases {
+            unneeded.extend(self.tables.let_go(tenant, base));
+        }
+        for number in &unneeded {
+            self.disk.remove(&file::path(self.dir, *number))?;
+        }
+        if !unneeded.is_empty() {
+            self.disk.sync_dir(self.dir)?;
+        }
+        Ok(next_number)
+    }
+
     fn open(&mut self, number: u64, mode: OpenMode) -> Result<Arc<dyn DiskFile>, OpenError> {
         let file = self.disk.open(&file::path(self.dir, number), mode)?;
         match file::read_header(&*file, number)? {
@@ -275,7 +305,7 @@ impl Scan {
         let tail = held.or_else(|| tables.tail(tenant).ok()).unwrap_or(Tail::EMPTY);
         let is_next = tail.lsn.checked_add(1) == Some(header.lsn);
         let follows = is_next && header.prev == tail.hash && header.epoch >= tail.epoch;
-        // A first record in this segment may come after a gap: the records before are truncated,
+        // A first record in this segment may come after a gap: the records before were let go,
         // or lost in a damaged segment. The tables tell which.
         let after_gap = held.is_none() && header.lsn > tail.lsn && !is_next;
         if follows || after_gap {

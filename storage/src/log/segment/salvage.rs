@@ -91,7 +91,7 @@ impl Salvaged {
         let missing_max = offset / frame::frame_bytes(0) as u64;
         match (contradicts, missing, damage) {
             (false, 0, _) => {}
-            // Records before this segment's first may be truncated; the tables tell.
+            // Records before this segment's first may have been let go; the tables tell.
             (false, _, None) if is_first => {}
             (false, _, Some(damage)) if missing <= missing_max => {
                 for lsn in tail.lsn + 1..header.lsn {

@@ -3,18 +3,21 @@
 //! A tenant costs its tail and sixteen bytes per segment it has records in; where a record lies is
 //! looked up in the segment's index. The committer writes here after each group, everybody reads.
 //!
-//! It touches no disk, and it never lets go of the segment that holds a tenant's last record: after
-//! the next start that record is all there is to fence with.
+//! It touches no disk. What was let go it remembers by its end alone, to fence with.
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::disk::DiskFile;
 use crate::id::TenantId;
 use crate::log::LogError;
 use crate::log::LogStats;
+use crate::log::SealedSegment;
 use crate::log::Tail;
+use crate::log::segment::base::Bases;
+use crate::log::segment::file;
 use crate::log::segment::index::SegmentIndex;
 use crate::record::Header;
 
@@ -55,7 +58,9 @@ struct Run {
 struct Held {
     tail: Tail,
     runs: Vec<Run>,
-    /// The runs before this one are of a truncated history; they only wait to be let go.
+    /// Where the records that were let go ended.
+    base: Option<Tail>,
+    /// The runs before this one lie before a gap; they only wait to be let go.
     readable: usize,
     refusal: Option<Refusal>,
 }
@@ -144,6 +149,11 @@ impl Tables {
         LogStats { records: self.records, bytes: self.bytes, groups: self.groups, segments }
     }
 
+    /// The highest number of a segment; 0 if there is none.
+    pub(super) fn last_segment(&self) -> u64 {
+        self.segments.last_key_value().map_or(0, |(number, _)| *number)
+    }
+
     /// Whether the segment is still kept.
     pub(super) fn has_segment(&self, segment: u64) -> bool {
         self.segments.contains_key(&segment)
@@ -156,7 +166,7 @@ impl Tables {
 
     /// Takes in one tenant's records `first..=tail.lsn` of a segment found on disk. Segments come in
     /// rising order. If records before `first` are missing and the tenant is suspected, they are
-    /// damaged; otherwise the history was truncated there.
+    /// damaged; otherwise they were let go.
     pub(super) fn add_run(
         &mut self,
         segment: u64,
@@ -262,7 +272,7 @@ impl Tables {
         let runs = &held.runs[held.readable..];
         let after = runs.partition_point(|run| run.first <= lsn);
         let Some(run) = after.checked_sub(1).and_then(|at| runs.get(at)) else {
-            let first = runs.first().map_or(tail.lsn, |run| run.first);
+            let first = runs.first().map_or(tail.lsn + 1, |run| run.first);
             return Err(LogError::Truncated { tenant, first });
         };
         let last = runs.get(after).map_or(tail.lsn, |next| next.first - 1);
@@ -279,11 +289,25 @@ impl Tables {
         Ok(Some(Located { segment: run.segment, last, source }))
     }
 
-    /// Lets go of segments in which a tenant has only records below `lsn`; returns those that
-    /// nobody needs any more.
-    pub(super) fn truncate(&mut self, tenant: TenantId, lsn: u64) -> Vec<u64> {
-        let Some(held) = self.tenants.get_mut(&tenant) else { return Vec::new() };
-        let below = held.runs.windows(2).take_while(|pair| pair[1].first <= lsn).count();
+    /// Lets go of a tenant's records up to `base`, which becomes the tail where the tenant has none
+    /// after it. Returns the segments that nobody needs any more.
+    pub(super) fn let_go(&mut self, tenant: TenantId, base: Tail) -> Vec<u64> {
+        let held = self.tenants.entry(tenant).or_insert_with(Held::empty);
+        if held.base.is_some_and(|known| known.lsn >= base.lsn) {
+            return Vec::new();
+        }
+        held.base = Some(base);
+        if held.tail.lsn == base.lsn && held.tail.hash != base.hash {
+            let segment = held.runs.last().map_or(0, |run| run.segment);
+            held.refusal = Some(Refusal::Damaged { segment, offset: 0 });
+            return Vec::new();
+        }
+        let mut below =
+            held.runs.windows(2).take_while(|pair| pair[1].first <= base.lsn + 1).count();
+        if held.tail.lsn <= base.lsn {
+            held.tail = base;
+            below = held.runs.len();
+        }
         held.readable = held.readable.saturating_sub(below);
         let mut unneeded = Vec::new();
         for run in held.runs.drain(..below) {
@@ -296,11 +320,24 @@ impl Tables {
         }
         unneeded
     }
+
+    /// Where each tenant's let-go records ended.
+    pub(super) fn bases(&self) -> Bases {
+        let base = |(tenant, held): (&TenantId, &Held)| held.base.map(|base| (*tenant, base));
+        self.tenants.iter().filter_map(base).collect()
+    }
+
+    /// The segments that are complete and whole, oldest first.
+    pub(super) fn sealed(&self, dir: &Path) -> Vec<SealedSegment> {
+        let is_sealed = |(_, segment): &(&u64, &Segment)| matches!(segment.content, Content::Sealed);
+        let sealed = self.segments.iter().filter(is_sealed);
+        sealed.map(|(&number, _)| SealedSegment { number, path: file::path(dir, number) }).collect()
+    }
 }
 
 impl Held {
     fn empty() -> Self {
-        Self { tail: Tail::EMPTY, runs: Vec::new(), readable: 0, refusal: None }
+        Self { tail: Tail::EMPTY, runs: Vec::new(), base: None, readable: 0, refusal: None }
     }
 }
 
@@ -329,27 +366,44 @@ mod tests {
         Ok(located.map(|located| located.segment))
     }
 
-    #[test]
-    fn a_segment_goes_when_nobody_needs_it_and_a_last_record_never_goes() {
-        let runs = [(1, ANN, 1, 5), (1, BOB, 1, 1), (2, ANN, 6, 9), (2, BOB, 2, 2), (3, BOB, 3, 4)];
-        let mut tables = tables(&runs, &mut Suspects::new());
-        let (ann, bob) = (TenantId::from_bytes(ANN), TenantId::from_bytes(BOB));
-        assert_eq!(tables.truncate(ann, 5), [0; 0]);
-        assert_eq!(tables.truncate(ann, 6), [0; 0]);
-        assert_eq!(tables.truncate(bob, 100), [1]);
-        assert_eq!(tables.truncate(ann, 100), [0; 0], "segment 2 holds Ann's last record");
-        let error = segment_of(&tables, ANN, 5).unwrap_err();
-        assert!(matches!(error, LogError::Truncated { first: 6, .. }), "{error}");
-        assert_eq!(segment_of(&tables, ANN, 6).unwrap(), Some(2));
+    fn up_to(lsn: u64) -> Tail {
+        Tail { lsn, epoch: 1, hash: [0; 32] }
     }
 
     #[test]
-    fn a_gap_is_a_truncated_history_unless_the_tenant_is_suspected() {
+    fn a_segment_goes_when_nobody_needs_it_and_the_tail_stays() {
+        let runs = [(1, ANN, 1, 5), (1, BOB, 1, 1), (2, ANN, 6, 9), (2, BOB, 2, 2), (3, BOB, 3, 4)];
+        let mut tables = tables(&runs, &mut Suspects::new());
+        let (ann, bob) = (TenantId::from_bytes(ANN), TenantId::from_bytes(BOB));
+        assert_eq!(tables.let_go(ann, up_to(4)), [0; 0]);
+        assert_eq!(tables.let_go(ann, up_to(5)), [0; 0]);
+        assert_eq!(tables.let_go(bob, up_to(3)), [1]);
+        let error = segment_of(&tables, ANN, 5).unwrap_err();
+        assert!(matches!(error, LogError::Truncated { first: 6, .. }), "{error}");
+        assert_eq!(segment_of(&tables, ANN, 6).unwrap(), Some(2));
+        assert_eq!(tables.let_go(ann, up_to(9)), [2]);
+        assert_eq!(tables.tail(ann).unwrap(), up_to(9));
+        assert_eq!(tables.bases(), [(ann, up_to(9)), (bob, up_to(3))].into());
+        assert_eq!(segment_of(&tables, ANN, 10).unwrap(), None);
+        let error = segment_of(&tables, ANN, 9).unwrap_err();
+        assert!(matches!(error, LogError::Truncated { first: 10, .. }), "{error}");
+    }
+
+    #[test]
+    fn a_base_that_contradicts_the_record_it_names_is_refused() {
+        let mut tables = tables(&[(1, ANN, 1, 5)], &mut Suspects::new());
+        let ann = TenantId::from_bytes(ANN);
+        assert_eq!(tables.let_go(ann, Tail { hash: [1; 32], ..up_to(5) }), [0; 0]);
+        assert!(tables.tail(ann).is_err());
+    }
+
+    #[test]
+    fn a_gap_was_let_go_unless_the_tenant_is_suspected() {
         let runs = [(1, ANN, 1, 5), (3, ANN, 9, 9)];
         let mut truncated = tables(&runs, &mut Suspects::new());
         let error = segment_of(&truncated, ANN, 5).unwrap_err();
         assert!(matches!(error, LogError::Truncated { first: 9, .. }), "{error}");
-        assert_eq!(truncated.truncate(TenantId::from_bytes(ANN), 9), [1]);
+        assert_eq!(truncated.let_go(TenantId::from_bytes(ANN), up_to(8)), [1]);
         assert_eq!(segment_of(&truncated, ANN, 9).unwrap(), Some(3));
 
         let mut damaged = tables(&runs[..1], &mut Suspects::new());
