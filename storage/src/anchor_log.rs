@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{CopyFile, Disk, DiskFile, OpenMode};
 use crate::id::TenantId;
 use crate::record::{GENESIS, Hash};
 
@@ -318,7 +318,7 @@ impl AnchorLog {
     /// If a file cannot be read; and whatever `visit` says.
     pub fn copy_files<E: From<AnchorLogError>>(
         &self,
-        visit: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+        visit: CopyFile<'_, E>,
     ) -> Result<(), E> {
         let (last, len) = {
             let state = self.lock();

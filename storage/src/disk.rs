@@ -49,6 +49,9 @@ pub trait DiskFile: Send + Sync {
     }
 }
 
+/// Whoever is handed copies of files: their names and their bytes.
+pub type CopyFile<'a, E> = &'a mut dyn FnMut(&str, &[u8]) -> Result<(), E>;
+
 /// A file system, as far as storage needs one.
 pub trait Disk: Send + Sync + 'static {
     /// Makes a directory with its parents; an existing one is fine.

@@ -128,6 +128,8 @@ ids! {
     SecretId = "sk";
     /// A restore of a tenant to an earlier time.
     RestoreId = "rs";
+    /// An export of a tenant by its own people.
+    ExportId = "ex";
     /// A backup of a node.
     BackupId = "bk";
     /// A drill: a backup restored to scratch, to know that it can be.

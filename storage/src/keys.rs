@@ -8,8 +8,8 @@
 //! as keyed digests (see `seal.rs`). The tenant is not part of a `Key`; the view puts it in front.
 
 use crate::id::{
-    CommentId, EventId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId, TeamId,
-    TenantId, UserId,
+    CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId,
+    TeamId, TenantId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -79,6 +79,8 @@ keys! {
     Integration = b'j', true { id: IntegrationId };
     /// Platform only: which tenant has a short name, by its keyed digest.
     Slug = b'n', false { digest: Digest };
+    /// A bundle that the tenant's own people asked for.
+    Export = b'o', false { id: ExportId };
     /// Which stored event a provider's event id became.
     ProviderEvent = b'p', false { integration: IntegrationId, digest: Digest };
     /// A restore to an earlier time.

@@ -27,7 +27,7 @@ use crate::disk::Disk;
 use crate::id::{Id, TenantId};
 use crate::seal::{DataKey, Random, SealError};
 
-mod copy;
+pub mod copy;
 pub mod customer;
 mod error;
 mod exec;

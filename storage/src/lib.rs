@@ -21,6 +21,7 @@ pub mod keys;
 pub mod keystore;
 pub mod log;
 pub mod record;
+pub mod scratch;
 pub mod seal;
 pub mod shard;
 pub mod snapshot;

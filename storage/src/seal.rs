@@ -87,7 +87,8 @@ impl DataKey {
         random.fill(bytes.as_mut())?;
         Ok(Self(bytes))
     }
-    pub(crate) fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
+    /// The key with these bytes, which whoever has them keeps as secret as the key.
+    pub fn from_bytes(bytes: Zeroizing<[u8; 32]>) -> Self {
         Self(bytes)
     }
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {

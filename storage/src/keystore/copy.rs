@@ -10,6 +10,19 @@ use super::files::{read_if_any, wrapped};
 use super::frame::Wrapped;
 use super::source::KekId;
 use super::{KeyError, KeyStore};
+use crate::disk::CopyFile;
+use crate::id::{Id, TenantId};
+
+/// The path of a tenant's file under the key store's directory, parts joined by `/`.
+pub fn tenant_file(tenant: TenantId) -> String {
+    format!("tenants/{:02x}/{tenant}.key", tenant.as_bytes()[15])
+}
+
+/// Whose file that is, if it is a tenant's.
+pub fn tenant_of(file: &str) -> Option<TenantId> {
+    let (_, name) = file.strip_prefix("tenants/")?.split_once('/')?;
+    name.strip_suffix(".key")?.parse().ok().filter(|tenant| tenant_file(*tenant) == file)
+}
 
 impl KeyStore {
     /// Hands every wrapped file to `visit`: its path under the key store's directory, parts joined by
@@ -20,7 +33,7 @@ impl KeyStore {
     /// whatever `visit` says.
     pub fn copy_wrapped<E: From<KeyError>>(
         &self,
-        visit: &mut dyn FnMut(&str, &[u8]) -> Result<(), E>,
+        visit: CopyFile<'_, E>,
     ) -> Result<BTreeSet<KekId>, E> {
         let _rotating = self.begin()?;
         let mut keks = BTreeSet::new();
@@ -43,7 +56,6 @@ mod tests {
 
     use super::*;
     use crate::disk::fault::FaultDisk;
-    use crate::id::{Id, TenantId};
     use crate::seal::SystemRandom;
 
     #[test]
@@ -60,6 +72,8 @@ mod tests {
             Ok::<_, KeyError>(())
         });
         assert_eq!(keks.unwrap(), BTreeSet::from([store.kek_id()]));
-        assert_eq!(names, ["signing.sealed".to_owned(), format!("tenants/07/{tenant}.key")]);
+        assert_eq!(names, ["signing.sealed".to_owned(), tenant_file(tenant)]);
+        assert_eq!(tenant_of(&names[1]), Some(tenant));
+        assert_eq!((tenant_of(&names[0]), tenant_of("tenants/08/x.key")), (None, None));
     }
 }
