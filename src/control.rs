@@ -6,11 +6,13 @@
 use actors::audit::verify::NodeReport;
 use actors::call::Origin;
 use actors::env::rfc3339;
-use actors::permit::{Permit, Role};
+use actors::permit::{Action, Permit, Role};
 use actors::supervisor::{NewTenant, PLATFORM_SLUG, TenantSummary, Tenants};
 use actors::tenant::directory::{NewOwner, Standing, by_the_node};
+pub use actors::tenant::error::chain as error_chain;
 use actors::tenant::error::{Conflict, TenantError};
 use actors::tenant::members::AddMember;
+use actors::tenant::portable::key::BundleKey;
 use actors::tenant::profile;
 use serde::{Deserialize, Serialize};
 use storage::id::TenantId;
@@ -18,9 +20,16 @@ use storage::id::TenantId;
 use crate::http::app::App;
 use crate::http::passwords::{self, Secret, Share};
 use crate::http::platform::known_tenants;
+use crate::jobs::JobStatus;
 
+pub mod backup;
 pub mod client;
+pub mod customer_key;
+pub mod erasure;
+pub mod keys;
 pub mod local;
+pub mod portable;
+pub mod restore;
 
 /// Why the audit log says the node itself did something.
 const REASON: &str = "operator command line";
@@ -75,6 +84,65 @@ pub enum ControlCommand {
     VerifyAudit {
         /// One tenant's id or short name; all when absent.
         tenant: Option<String>,
+    },
+    /// Takes a tenant back to an earlier time, or makes another tenant of what it was then. A job.
+    RestoreTenant {
+        /// The tenant's id or short name.
+        tenant: String,
+        /// The time, RFC 3339; now when absent.
+        at: Option<String>,
+        /// The short name of a new tenant that gets the state; the tenant itself when absent.
+        into: Option<String>,
+        /// Whether personal data is stripped on the way into a new tenant.
+        sanitise: bool,
+    },
+    /// Writes a tenant to a bundle. A job.
+    ExportTenant {
+        /// The tenant's id or short name.
+        tenant: String,
+        /// The file, by its absolute path.
+        out: std::path::PathBuf,
+        /// The key its rows are sealed under.
+        key: BundleKey,
+    },
+    /// Takes up a tenant from a bundle. A job.
+    ImportTenant(portable::ImportOrder),
+    /// How far a job is.
+    JobStatus {
+        /// Its number.
+        job: u64,
+    },
+    /// Takes a backup. A job.
+    BackupRun {
+        /// A word about it.
+        note: Option<String>,
+    },
+    /// Lists the backups.
+    BackupList,
+    /// Verifies backups. A job.
+    BackupVerify {
+        /// One backup's id; the newest when absent.
+        backup: Option<String>,
+        /// All of them.
+        all: bool,
+    },
+    /// Holds a restore drill. A job.
+    Drill {
+        /// The backup's id; the newest when absent.
+        backup: Option<String>,
+        /// The directory to restore in; beside the data when absent.
+        scratch: Option<std::path::PathBuf>,
+    },
+    /// Erases a tenant: now, later, or not after all.
+    Erase(erasure::ErasureOrder),
+    /// Gives a tenant's key to its customer, or takes it back.
+    CustomerKey(customer_key::KeyOrder),
+    /// Shows the versions of the key-encryption key.
+    KeysStatus,
+    /// Rotates the key-encryption key, and wraps every key again.
+    RotateKek {
+        /// Makes or takes no new version: only brings an interrupted rotation to its end.
+        resume: bool,
     },
 }
 
@@ -144,6 +212,30 @@ pub enum ControlReply {
         /// The whole report, tenant by tenant, and the anchor log's.
         report: serde_json::Value,
     },
+    /// A job that was started, or looked at.
+    Job(JobStatus),
+    /// What a restore did.
+    Restored(restore::RestoreReport),
+    /// A bundle that was written.
+    Exported(portable::BundleReport),
+    /// A tenant that was taken up from a bundle.
+    Imported(portable::ImportReport),
+    /// A backup that was taken.
+    Backup(backup::BackupLine),
+    /// All backups.
+    Backups(backup::BackupList),
+    /// What verifying backups found.
+    VerifiedBackups(Vec<backup::VerifiedLine>),
+    /// How a drill ended.
+    Drilled(backup::DrillEnd),
+    /// How far an erasure is.
+    Erasure(erasure::ErasureReport),
+    /// Who holds a tenant's key.
+    KeyHolder(customer_key::HolderReport),
+    /// The versions of the key-encryption key.
+    Keys(keys::KeysReport),
+    /// A rotation of the key-encryption key.
+    Rotated(keys::RotationReport),
 }
 
 impl ControlReply {
@@ -211,25 +303,12 @@ impl From<TenantError> for ControlError {
                 refused("the tenant is faulted; /actors on the operators' listener says why")
             }
             TenantError::Suspended => refused("the tenant is suspended"),
+            error if error.is_sealing() => {
+                refused("the tenant is sealed: its key is withheld or destroyed")
+            }
             error => Self::Refused { message: error_chain(&error) },
         }
     }
-}
-
-/// An error with its causes, in one line.
-pub fn error_chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let line = error.to_string();
-        // Transparent errors repeat their source's text.
-        if !text.ends_with(&line) {
-            text.push_str(": ");
-            text.push_str(&line);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Does it.
@@ -263,6 +342,25 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
             create_user(app, TenantId::PLATFORM, person, Role::PlatformAdmin).await
         }
         ControlCommand::VerifyAudit { tenant } => verify(app, tenant).await,
+        ControlCommand::RestoreTenant { tenant, at, into, sanitise } => {
+            restore::begin(app, &tenant, at, into, sanitise).await
+        }
+        ControlCommand::ExportTenant { tenant, out, key } => {
+            portable::begin_export(app, &tenant, out, key)
+        }
+        ControlCommand::ImportTenant(order) => portable::begin_import(app, order).await,
+        ControlCommand::JobStatus { job } => {
+            let no_job = || ControlError::invalid(format!("there is no job {job}"));
+            app.jobs.status(job).map(ControlReply::Job).ok_or_else(no_job)
+        }
+        ControlCommand::BackupRun { note } => backup::run(app, note),
+        ControlCommand::BackupList => backup::list(app).await,
+        ControlCommand::BackupVerify { backup, all } => backup::begin_verify(app, backup, all),
+        ControlCommand::Drill { backup, scratch } => backup::begin_drill(app, backup, scratch),
+        ControlCommand::Erase(order) => erasure::execute(app, order).await,
+        ControlCommand::CustomerKey(order) => customer_key::execute(app, order).await,
+        ControlCommand::KeysStatus => keys::status(app).await,
+        ControlCommand::RotateKek { resume } => keys::rotate(app, resume).await,
     }
 }
 
@@ -316,11 +414,15 @@ async fn create_user(
     let password_phc = Some(hash(app, &person.email, person.password).await?);
     let handle = app.tenants.find(tenant).await?;
     let command = AddMember { email: person.email, role, password_phc };
-    let permit = Permit::internal(tenant, REASON);
-    let answered = handle.command(permit, Origin::default(), None, command).await?;
+    let answered = handle.command(by_the_operator(tenant), Origin::default(), None, command).await?;
     let user = serde_json::from_slice(&answered.reply.1.json)
         .map_err(|error| ControlError::Refused { message: error.to_string() })?;
     Ok(ControlReply::User(user))
+}
+
+/// For what an operator may do in a tenant without being one of its people.
+fn by_the_operator<A: Action>(tenant: TenantId) -> Permit<A> {
+    Permit::internal(tenant, REASON)
 }
 
 async fn hash(app: &App, email: &str, password: String) -> Result<String, ControlError> {

@@ -9,14 +9,20 @@
 //! | [`rate::RateLimiter`] | the node | told by a timer; the check itself is a direct call |
 //! | [`quota::keeper::QuotaKeeper`] | the node | told by tenants, after each record |
 //! | [`audit::anchor::AuditAnchor`] | the node | told by tenants, after each record |
+//! | [`key_watch::KeyWatch`] | the node | nobody; a timer wakes it |
+//! | [`erasure::Eraser`] | the node | nobody; a timer wakes it |
 //! | [`webhook::inbox::WebhookInbox`] | the node | told by the edge, after each delivery |
 //!
 //! Asks go down, news goes up. No two actors await each other.
 
+pub mod archivist;
 pub mod audit;
+pub mod backup;
 pub mod call;
 pub mod env;
+pub mod erasure;
 pub mod host;
+pub mod key_watch;
 pub mod limits;
 pub mod permit;
 pub mod quota;
@@ -24,4 +30,5 @@ pub mod rate;
 pub mod standing;
 pub mod supervisor;
 pub mod tenant;
+pub mod travel;
 pub mod webhook;

@@ -8,6 +8,8 @@ use std::time::Duration;
 pub const IN_FLIGHT_MAX: usize = 128;
 /// How long a caller waits for a tenant before the outcome counts as unknown.
 pub const ASK_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long holding a tenant waits for what is under way there; twice what any caller waits.
+pub const HOLD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Commands that may share one record.
 pub const BATCH_COMMANDS_MAX: usize = 128;
 /// Bytes of writes after which a record takes no further command.
@@ -106,3 +108,21 @@ pub const SECRETS_MAX: usize = 4;
 pub const SESSIONS_MAX: usize = 50;
 /// How long a session lasts after it was last refreshed.
 pub const SESSION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Past states that are kept in memory for those who look at them.
+pub const PASTS_MAX: usize = 4;
+/// Bytes that these may take together.
+pub const PASTS_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Bytes that one of them may take; a larger state is not held, and cannot be looked at.
+pub const PAST_STATE_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Past states that are being made at once; whoever wants another one waits.
+pub const PASTS_MADE_AT_ONCE_MAX: usize = 2;
+/// How long a past state is kept after it was made.
+pub const PAST_KEPT_FOR: Duration = Duration::from_secs(60);
+/// How often it is tried to hold a tenant that is to be restored.
+pub const RESTORE_RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How many times.
+pub const RESTORE_TRIES_MAX: usize = 60;
+/// Exports that a tenant's own people have kept at once.
+pub const EXPORTS_MAX: usize = 10;
+/// How long an export is kept, milliseconds: 7 days.
+pub const EXPORT_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;

@@ -142,6 +142,11 @@ actions! {
     WriteOwnSessions = "sessions:write", plain, [Owner Admin Member Viewer Customer PlatformAdmin], "End one's own sessions, change one's own password.";
     ReadTenant = "tenant:read", plain, [Owner Admin Member Viewer], "See the tenant's name, plan and region.";
     UpdateTenant = "tenant:update", privileged, [Owner], "Change the tenant's name.";
+    RestoreTenant = "tenant:restore", privileged, [Owner], "Take the tenant back to an earlier time.";
+    ReadRestores = "restores:read", privileged, [Owner Admin], "See restores and how far they are.";
+    CreateExports = "exports:create", privileged, [Owner Admin], "Write the whole tenant to a bundle, which another node can take up.";
+    ReadExports = "exports:read", privileged, [Owner Admin], "See exports, and download what was written.";
+    ReadHistory = "history:read", privileged, [Owner Admin], "Read what was, as of an earlier time.";
     ReadMembers = "members:read", plain, [Owner Admin Member Viewer], "List the people of the tenant.";
     WriteMembers = "members:write", privileged, [Owner Admin], "Add people, change roles up to one's own.";
     RemoveMembers = "members:remove", privileged, [Owner Admin Member Viewer Customer], "Leave the tenant; owners and admins: remove people up to one's own role.";
@@ -291,9 +296,14 @@ impl Permit<ReceiveWebhook> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use storage::id::Id;
+
+    /// A permit for whatever a test has to do.
+    pub(crate) fn by_test<A: Action>(tenant: TenantId) -> Permit<A> {
+        Permit::internal(tenant, "test")
+    }
 
     fn grant(role: Role) -> Grant {
         let principal = UserPrincipal {

@@ -1,6 +1,7 @@
 //! The tenants' supervisor, and [`Tenants`], the door to all of them.
 //!
-//! - **Owns** the life of every tenant: `Asleep → Waking → Awake → Stopping`, and `Faulted`.
+//! - **Owns** the life of every tenant: `Asleep → Waking → Awake → Stopping`, and `Faulted`, `Held` and
+//!   `Sealed`.
 //! - **Who may send to it**: the door (`Tenants`), and each tenant's death notice.
 //! - **Sends**: a start to the tenant's host thread; a stop to idle tenants.
 //! - **Bound when busy**: a tenant that is awake is found in a map without asking the supervisor;
@@ -8,7 +9,7 @@
 //! - **Lost if it dies**: nothing durable. Callers waiting for a tenant to wake get an error.
 //! - **Starts again**: with the node.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,15 +23,18 @@ use tokio::sync::{mpsc, oneshot};
 use crate::env::Env;
 use crate::host::Hosts;
 use crate::limits;
-use crate::tenant::core::{Core, Shared};
+use crate::tenant::core::Shared;
 use crate::tenant::error::TenantError;
 use crate::tenant::handle::{Gate, TenantHandle};
 use crate::tenant::{Cause, Obituary, Tenant};
 
 mod door;
+mod hold;
+mod seal;
 mod slot;
 
 pub use door::{NewTenant, PLATFORM_SLUG, TenantSummary, Tenants};
+pub use hold::HeldTenant;
 pub use slot::{ActorHealth, State};
 
 /// What a supervisor needs.
@@ -57,6 +61,8 @@ enum Slot {
     Faulted {
         until: Duration,
     },
+    /// Somebody works on its data and nobody else may.
+    Held,
 }
 
 /// How often a tenant was faulted lately.
@@ -81,6 +87,14 @@ pub struct Supervisor {
     board: Arc<slot::Board>,
     slots: HashMap<TenantId, Slot>,
     faults: HashMap<TenantId, Faults>,
+    /// Tenants that are to be held as soon as they have stopped, or are.
+    holding: HashSet<TenantId>,
+    /// Who waits for a tenant to be held.
+    holds: Vec<hold::Holding>,
+    /// Tenants whose keys are withheld.
+    sealed: HashSet<TenantId>,
+    /// Sealed tenants whose actors have work to end before they stop.
+    draining: Vec<TenantId>,
     notices: mpsc::UnboundedSender<(TenantId, Cause)>,
     inbox: Option<mpsc::UnboundedReceiver<(TenantId, Cause)>>,
     is_stopping: bool,
@@ -131,6 +145,10 @@ impl Supervisor {
             board: board.clone(),
             slots: HashMap::new(),
             faults: HashMap::new(),
+            holding: HashSet::new(),
+            holds: Vec::new(),
+            sealed: HashSet::new(),
+            draining: Vec::new(),
             notices,
             inbox: Some(inbox),
             is_stopping: false,
@@ -149,8 +167,8 @@ impl Supervisor {
 
     fn wake(&mut self, tenant: TenantId, reply: Waiter, ctx: &mut Context<Self>) {
         let now = self.env().monotonic();
-        if self.is_stopping {
-            let _gone = reply.send(Err(TenantError::Restarting));
+        if let Some(closed) = self.why_closed(tenant) {
+            let _gone = reply.send(Err(closed));
             return;
         }
         let waking = self.slots.values().filter(|slot| matches!(slot, Slot::Waking(_))).count();
@@ -168,7 +186,7 @@ impl Supervisor {
             Some(Slot::Faulted { until }) if now < *until => {
                 let _gone = reply.send(Err(TenantError::Faulted));
             }
-            Some(Slot::Faulted { .. }) | None => {
+            Some(Slot::Faulted { .. } | Slot::Held) | None => {
                 if waking >= limits::WAKING_MAX {
                     let _gone = reply.send(Err(TenantError::Waking));
                     return;
@@ -189,8 +207,7 @@ impl Supervisor {
             let opened = {
                 let (shared, stats) = (shared.clone(), stats.clone());
                 tokio::task::spawn_blocking(move || {
-                    let shard = store.own_shard(tenant)?;
-                    Core::new(shard, shared, stats)
+                    hold::open(&store, &shared, stats, tenant, &mut |_, _| {})
                 })
                 .await
             };
@@ -221,6 +238,9 @@ impl Supervisor {
             _ => Vec::new(),
         };
         match result {
+            Ok(handle) if self.sealed.contains(&tenant) => {
+                self.woken_in_vain(tenant, handle, waiters)
+            }
             Ok(handle) => {
                 self.board.awake(tenant, handle.clone());
                 for waiter in waiters {
@@ -232,11 +252,11 @@ impl Supervisor {
                 }
             }
             Err(error) => {
-                let answer = answer_to_waiters(&error);
+                let answer = seal::answer_to_waiters(&error);
                 if matches!(answer(), TenantError::Faulted) {
                     self.fault(tenant, &error.to_string());
                 } else {
-                    self.board.set(tenant, State::Asleep);
+                    self.note_key(tenant, &error);
                 }
                 for waiter in waiters {
                     let _gone = waiter.send(Err(answer()));
@@ -278,12 +298,13 @@ impl Supervisor {
             Some(Slot::Stopping(waiters) | Slot::Waking(waiters)) => waiters,
             _ => Vec::new(),
         };
-        self.board.set(tenant, State::Asleep);
+        self.board.set(tenant, self.state_at_rest(tenant));
         match cause {
             Cause::Slept => {
                 for waiter in waiters {
                     self.wake(tenant, waiter, ctx);
                 }
+                self.settle_holds();
             }
             Cause::Faulted(why) => {
                 self.fault(tenant, &why);
@@ -322,8 +343,7 @@ impl Supervisor {
 
     /// Whether every tenant sleeps, for good.
     fn is_at_rest(&self) -> bool {
-        let is_running =
-            |slot: &Slot| matches!(slot, Slot::Awake(_) | Slot::Waking(_) | Slot::Stopping(_));
+        let is_running = |slot: &Slot| !matches!(slot, Slot::Faulted { .. });
         self.is_stopping && !self.slots.values().any(is_running)
     }
 
@@ -333,18 +353,6 @@ impl Supervisor {
                 let _gone = reply.send(());
             }
         }
-    }
-}
-
-/// What those who waited for a waking that failed are told.
-fn answer_to_waiters(error: &TenantError) -> fn() -> TenantError {
-    use storage::keystore::KeyError;
-    use storage::store::StoreError;
-    match error {
-        TenantError::Restarting => || TenantError::Restarting,
-        TenantError::NotFound => || TenantError::NotFound,
-        TenantError::Store(StoreError::Keys(KeyError::Missing { .. })) => || TenantError::Sealed,
-        _ => || TenantError::Faulted,
     }
 }
 
@@ -361,6 +369,10 @@ impl Actor for Supervisor {
             ctx.add_stream(deaths);
         }
         ctx.run_interval(limits::SWEEP_EVERY, |supervisor, _| supervisor.sweep());
+        ctx.run_interval(hold::LOOK_EVERY, |supervisor, _| {
+            supervisor.settle_holds();
+            supervisor.drain_sealed();
+        });
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::control::{ControlCommand, ControlError, ControlReply, local};
+use crate::jobs::JobStatus;
 use crate::runtime::StartError;
 use crate::runtime::presence::{self, Presence};
 
@@ -52,31 +53,64 @@ pub enum ClientError {
 
 /// Does `command` on the node of `config`'s data directory.
 pub fn run(config: Config, command: ControlCommand) -> Result<ControlReply, ClientError> {
+    run_job(config, command, &mut |_| {})
+}
+
+/// Does `command` and, if it starts a job, waits for its end; tells `watch` how far it is.
+pub fn run_job(
+    config: Config,
+    command: ControlCommand,
+    watch: &mut dyn FnMut(&JobStatus),
+) -> Result<ControlReply, ClientError> {
     let dir = config.data.dir.clone();
-    match presence::read(&dir).filter(Presence::is_alive) {
-        Some(presence) => match ask(&dir, &presence, &command)? {
-            Some(reply) => Ok(reply),
-            // Its listener is gone: it is about to end. Its lock says whether it has.
-            None => in_place(config, command),
-        },
-        None => in_place(config, command),
+    let Some(presence) = presence::read(&dir).filter(Presence::is_alive) else {
+        return in_place(config, command, watch);
+    };
+    let Some(mut reply) = ask(&dir, &presence, &command)? else {
+        // Its listener is gone: it is about to end. Its lock says whether it has.
+        return in_place(config, command, watch);
+    };
+    while let ControlReply::Job(status) = reply {
+        watch(&status);
+        if let Some(outcome) = status.outcome {
+            return Ok(*outcome?);
+        }
+        pause();
+        let question = ControlCommand::JobStatus { job: status.job };
+        let gone = || ClientError::Node {
+            url: presence.ops.clone(),
+            reason: "it stopped before the work was done".to_owned(),
+        };
+        reply = ask(&dir, &presence, &question)?.ok_or_else(gone)?;
     }
+    Ok(reply)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program's own thread, between two looks at a job")]
+fn pause() {
+    std::thread::sleep(local::LOOK_EVERY);
 }
 
 /// Does `command` on a directory that no node uses. Only what makes something makes a store too.
-fn in_place(config: Config, command: ControlCommand) -> Result<ControlReply, ClientError> {
+fn in_place(
+    config: Config,
+    command: ControlCommand,
+    watch: &mut dyn FnMut(&JobStatus),
+) -> Result<ControlReply, ClientError> {
     let dir = config.data.dir.clone();
     if !dir.join("FORMAT").exists() {
         let makes_something = matches!(
             command,
-            ControlCommand::CreateTenant { .. } | ControlCommand::CreatePlatformAdmin { .. }
+            ControlCommand::CreateTenant { .. }
+                | ControlCommand::CreatePlatformAdmin { .. }
+                | ControlCommand::ImportTenant(_)
         );
         if !makes_something {
             return Err(ClientError::NoStore { dir });
         }
         eprintln!("note: {} holds no store yet; a new one is made there", dir.display());
     }
-    local::run(config, command)
+    local::run(config, command, watch)
 }
 
 /// Asks a running node; nothing if nobody listens there.

@@ -2,6 +2,7 @@
 //! this thread, does the one thing, and closes cleanly. Listens nowhere.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use actix_rt::System;
 use actors::audit::anchor::signing_key;
@@ -13,21 +14,48 @@ use storage::id::TenantId;
 use crate::config::Config;
 use crate::control::client::ClientError;
 use crate::control::{ControlCommand, ControlError, ControlReply, execute, find};
+use crate::http::app::App;
+use crate::jobs::JobStatus;
 use crate::runtime::{Engine, StartError, Vault};
 
-/// Does `command` and closes the store again.
-pub fn run(config: Config, command: ControlCommand) -> Result<ControlReply, ClientError> {
+/// How often a job is looked at.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Does `command`, to its end if it is a job, and closes the store again.
+pub fn run(
+    config: Config,
+    command: ControlCommand,
+    watch: &mut dyn FnMut(&JobStatus),
+) -> Result<ControlReply, ClientError> {
     System::new().block_on(async move {
         match command {
             ControlCommand::VerifyAudit { tenant } => verify(&config, tenant).await,
             command => {
                 let engine = Engine::open_here(config, Env::real()).await?;
-                let outcome = execute(engine.app(), command).await;
+                let outcome = to_its_end(engine.app(), command, watch).await;
                 engine.close().await?;
                 Ok(outcome?)
             }
         }
     })
+}
+
+async fn to_its_end(
+    app: &App,
+    command: ControlCommand,
+    watch: &mut dyn FnMut(&JobStatus),
+) -> Result<ControlReply, ControlError> {
+    let mut reply = execute(app, command).await?;
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    while let ControlReply::Job(status) = reply {
+        watch(&status);
+        if let Some(outcome) = status.outcome {
+            return outcome.map(|reply| *reply);
+        }
+        look.tick().await;
+        reply = execute(app, ControlCommand::JobStatus { job: status.job }).await?;
+    }
+    Ok(reply)
 }
 
 /// Verifies without waking any actor, so that damage of one tenant, or of the platform's own

@@ -25,6 +25,8 @@ fn every_command_reads_back_as_it_was_written() {
         ControlCommand::CreateUser { tenant: tenant(), person: person(), role: Role::Viewer },
         ControlCommand::CreatePlatformAdmin { person: person() },
         ControlCommand::VerifyAudit { tenant: None },
+        ControlCommand::KeysStatus,
+        ControlCommand::RotateKek { resume: true },
     ];
     for command in commands {
         assert_eq!(round_trip(&command), command);

@@ -12,15 +12,20 @@ use actix_web::http::header::{self, HeaderMap};
 use actix_web::{FromRequest, HttpRequest, web};
 use actors::audit::entry::Named;
 use actors::call::{Answered, Origin};
-use actors::permit::{Action, Capability, Grant, Permit, ReadOwnProfile, UserPrincipal};
+use actors::permit::{
+    Action, Capability, Grant, Permit, ReadHistory, ReadOwnProfile, UserPrincipal,
+};
 use actors::rate::{Class, Decision, Scope};
+use actors::tenant::as_of::{LookBack, RecordLookBack, Seen};
 use actors::tenant::cx::{Command, Query};
+use actors::tenant::forms::glass::{BreakGlass, FormRead};
 use actors::tenant::platform::CheckStanding;
 use futures_util::future::{Ready, ready};
 use serde_json::Value;
 use storage::id::{Id as _, TenantId};
 
 use crate::http::app::App;
+use crate::http::past::{self, Looked};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{RequestContext, context, idempotency};
 use crate::http::routes::Access;
@@ -68,7 +73,12 @@ pub(crate) fn admit(
             };
             check_host(app, request, &grant)?;
             charge(app, context, context.route.class, &grant)?;
-            if !capability.roles.contains(grant.user().role) {
+            // Looking at what was takes more than looking at what is.
+            let is_of_past = past::is_asked_for(request.query_string());
+            let needed = [Some(capability), is_of_past.then_some(ReadHistory::ROW)];
+            let role = grant.user().role;
+            let missing = needed.into_iter().flatten().find(|row| !row.roles.contains(role));
+            if let Some(capability) = missing {
                 return Err(Refusal::OnRecord { grant, capability });
             }
             // The cell is empty: a request is admitted once.
@@ -109,7 +119,7 @@ pub(crate) async fn on_record(
 
 /// What a refused request was about: the record in its path, or else the kind of resource.
 fn target(context: &RequestContext, path: &str) -> Named {
-    const KINDS: [(&str, &str); 8] = [
+    const KINDS: [(&str, &str); 10] = [
         ("fm_", "form"),
         ("sb_", "submission"),
         ("us_", "user"),
@@ -118,6 +128,8 @@ fn target(context: &RequestContext, path: &str) -> Named {
         ("tn_", "tenant"),
         ("se_", "session"),
         ("ev_", "event"),
+        ("rs_", "restore"),
+        ("ex_", "export"),
     ];
     let texts = context.params.of(path);
     let id = texts[..context.params.len()].last().filter(|text| text.len() <= 40);
@@ -350,6 +362,61 @@ impl<A: Action> Allowed<A> {
     {
         let tenant = self.app.tenants.find(self.permit.tenant()).await?;
         Ok(tenant.query(self.permit, query).await?)
+    }
+
+    /// Asks the tenant something, or what it would have answered at the time that `as_of` names.
+    ///
+    /// # Errors
+    /// Whatever the tenant answers, and [`Kind::INVALID`] for a time that cannot be had.
+    pub async fn look<Q>(self, query: Q) -> Result<Looked<Q::Reply>, Problem>
+    where
+        Q: Query<Action = A>,
+    {
+        let Some(at_ms) = past::asked_for(self.request.query_string())? else {
+            return Ok(Looked::now(self.query(query).await?));
+        };
+        let asker = self.history()?;
+        let travel = &self.app.travel;
+        let seen = travel.look(asker, self.permit, past::POINTER, at_ms, query).await?;
+        Ok(Looked { reply: seen.reply, as_of_ms: Some(seen.at_ms) })
+    }
+
+    /// The same for something in a form, with a reason in case one is needed.
+    ///
+    /// # Errors
+    /// As for [`look`](Self::look).
+    pub async fn look_into<Q>(
+        self,
+        read: Q,
+        reason: Option<String>,
+    ) -> Result<Looked<Q::Reply>, Problem>
+    where
+        Q: FormRead<Action = A>,
+    {
+        let Some(reason) = reason else { return self.look(read).await };
+        let Some(at_ms) = past::asked_for(self.request.query_string())? else {
+            return Ok(Looked::now(self.command(BreakGlass { read, reason }).await?.reply));
+        };
+        let (form, origin) = (read.form(), self.origin());
+        let (asker, recorder) = (self.history()?, self.history()?);
+        let query = LookBack { read, has_reason: true };
+        let travel = &self.app.travel;
+        let seen = travel.look(asker, self.permit, past::POINTER, at_ms, query).await?;
+        let Seen { reply: (reply, is_broken), at_ms } = seen;
+        if is_broken {
+            let tenant = self.app.tenants.find(recorder.tenant()).await?;
+            let record = RecordLookBack { form, reason, at_ms };
+            tenant.command(recorder, origin, None, record).await?;
+        }
+        Ok(Looked { reply, as_of_ms: Some(at_ms) })
+    }
+
+    /// The permit that looking at the past takes beside the route's own.
+    fn history(&self) -> Result<Permit<ReadHistory>, Problem> {
+        let action = ReadHistory::NAME;
+        let grant = self.context.grant.get();
+        let permit = grant.and_then(|grant| grant.permit(self.permit.tenant()).ok());
+        permit.ok_or_else(|| Problem::new(Kind::FORBIDDEN).with("action", action))
     }
 }
 

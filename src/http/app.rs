@@ -4,17 +4,24 @@
 
 use std::sync::Arc;
 
+use actors::archivist::ArchivistHandle;
 use actors::audit::anchor::AnchorHandle;
+use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
+use actors::erasure::ErasureHandle;
+use actors::key_watch::KeyWatchHandle;
 use actors::quota::Plans;
 use actors::rate::RateLimits;
 use actors::supervisor::Tenants;
+use actors::travel::TimeTravel;
 use actors::webhook::inbox::InboxHandle;
 use storage::store::Store;
 
 use crate::config::Config;
+use crate::exports::Exports;
 use crate::http::passwords::Passwords;
 use crate::http::tokens::Tokens;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 
 /// The parts of a running node, as handlers see them.
@@ -40,6 +47,20 @@ pub struct App {
     pub anchor: AnchorHandle,
     /// What the edge counts.
     pub metrics: Metrics,
+    /// The door to tenants' pasts.
+    pub travel: TimeTravel,
+    /// Long work of operators.
+    pub jobs: Jobs,
+    /// Exports that tenants' own people asked for.
+    pub exports: Exports,
+    /// What moves history to the archive.
+    pub archivist: ArchivistHandle,
+    /// What erases tenants.
+    pub erasures: ErasureHandle,
+    /// What watches the keys that customers hold.
+    pub key_watch: KeyWatchHandle,
+    /// What takes backups.
+    pub backups: BackupHandle,
     /// The store, for verification; handlers never read a shard.
     pub store: Arc<Store>,
 }

@@ -15,8 +15,8 @@ use futures_util::StreamExt as _;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 use storage::id::{
-    CommentId, EventId, FormId, IntegrationId, SecretId, SessionId, SubmissionId, TeamId, TenantId,
-    UserId,
+    CommentId, EventId, ExportId, FormId, IntegrationId, RestoreId, SecretId, SessionId,
+    SubmissionId, TeamId, TenantId, UserId,
 };
 
 use crate::http::problem::{Kind, Problem};
@@ -27,7 +27,7 @@ use crate::limits::{
 
 mod parse;
 
-pub use parse::{body as parse_body, query as parse_query};
+pub use parse::{body as parse_body, pairs as parse_pairs, query as parse_query};
 
 /// How much of a body is taken, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,7 +182,7 @@ macro_rules! segments {
     )*};
 }
 
-segments! { CommentId EventId FormId IntegrationId SecretId SessionId SubmissionId TeamId TenantId UserId String u64 }
+segments! { CommentId EventId ExportId FormId IntegrationId RestoreId SecretId SessionId SubmissionId TeamId TenantId UserId String u64 }
 
 impl<A: Segment, B: Segment> PathIds for (A, B) {
     const COUNT: usize = 2;
@@ -212,8 +212,8 @@ impl<T: PathIds> FromRequest for At<T> {
     }
 }
 
-/// The query string as a `T`: 422 with pointers of the form `query/NAME`. `limit` and `cursor` may be
-/// left to [`Paged`]; every other parameter has to be one that `T` knows.
+/// The query string as a `T`: 422 with pointers of the form `query/NAME`. `limit`, `cursor` and `as_of`
+/// are read elsewhere; every other parameter has to be one that `T` knows.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 

@@ -4,7 +4,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::call::Answered;
 use actors::permit::{Action as _, CreateForms, ManageForms, ReadForms, UpdateForms};
 use actors::tenant::forms::commands::{ArchiveForm, CreateForm, UpdateForm};
-use actors::tenant::forms::glass::BreakGlass;
 use actors::tenant::forms::grants::{FormAclBody, FormAclView, ReadFormAcl, SetFormAcl};
 use actors::tenant::forms::queries::{FormOrder, ListForms, ReadForm};
 use actors::tenant::forms::{CreateFormBody, FormStatus, FormSummary, FormView, UpdateFormBody};
@@ -14,6 +13,7 @@ use storage::id::FormId;
 use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::extract::{At, IfMatch, Json, Paged, Query};
+use crate::http::past::AS_OF;
 use crate::http::problem::Problem;
 use crate::http::routes::{Access, Route, Verb};
 
@@ -41,12 +41,13 @@ pub const ROUTES: &[Route] = &[
     })
     .summary("List forms")
     .answers_page::<FormSummary>()
-    .query(&["limit", "cursor", "sort", "status", "q"]),
+    .query(&["limit", "cursor", "sort", "status", "q", AS_OF]),
     Route::new(Verb::Get, "/v1/forms/{id}", "forms.read", Access::Tenant(ReadForms::ROW), || {
         web::get().to(read)
     })
     .summary("Read a form")
     .answers::<FormView>(200)
+    .query(&[AS_OF])
     .headers(REASON_HEADER),
     Route::new(
         Verb::Patch,
@@ -137,7 +138,7 @@ async fn list(
     };
     let wanted =
         ListForms { status: query.status, title_contains: query.q, order, reverse, paging };
-    Ok(answer::page(allowed.query(wanted).await?))
+    Ok(allowed.look(wanted).await?.page())
 }
 
 async fn read(
@@ -145,12 +146,8 @@ async fn read(
     At(form): At<FormId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    let read = ReadForm { form };
-    let document = match reason(&request) {
-        Some(reason) => allowed.command(BreakGlass { read, reason }).await?.reply,
-        None => allowed.query(read).await?,
-    };
-    Ok(answer::document(&request, document))
+    let looked = allowed.look_into(ReadForm { form }, reason(&request)).await?;
+    Ok(looked.document(&request))
 }
 
 async fn update(

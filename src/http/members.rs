@@ -15,6 +15,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::{At, IfMatch, Json, Paged};
 use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::past::AS_OF;
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
@@ -24,7 +25,7 @@ pub const ROUTES: &[Route] = &[
         web::get().to(list)
     })
     .summary("List people")
-    .query(&["limit", "cursor"])
+    .query(&["limit", "cursor", AS_OF])
     .answers_page::<MemberView>(),
     Route::new(Verb::Post, "/v1/members", "members.add", Access::Tenant(WriteMembers::ROW), || {
         web::post().to(add)
@@ -43,6 +44,7 @@ pub const ROUTES: &[Route] = &[
         || web::get().to(read),
     )
     .summary("Read one person")
+    .query(&[AS_OF])
     .answers::<MemberView>(200),
     Route::new(
         Verb::Patch,
@@ -91,7 +93,7 @@ async fn list(
     allowed: Allowed<ReadMembers>,
     Paged(paging): Paged,
 ) -> Result<HttpResponse, Problem> {
-    Ok(answer::page(allowed.query(ListMembers { paging }).await?))
+    Ok(allowed.look(ListMembers { paging }).await?.page())
 }
 
 async fn add(
@@ -126,7 +128,7 @@ async fn read(
     allowed: Allowed<ReadMembers>,
     At(user): At<UserId>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(answer::document(&request, allowed.query(ReadMember { user }).await?))
+    Ok(allowed.look(ReadMember { user }).await?.document(&request))
 }
 
 async fn change_role(

@@ -7,6 +7,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::http::past::AS_OF;
 use crate::http::problem::KINDS;
 use crate::http::routes::{Access, Body, ROUTES, Route};
 
@@ -96,6 +97,7 @@ fn route_parameters(route: &Route) -> Vec<Value> {
     let query = route.query.iter().map(|name| match *name {
         "limit" => json!({"$ref": "#/components/parameters/Limit"}),
         "cursor" => json!({"$ref": "#/components/parameters/Cursor"}),
+        AS_OF => json!({"$ref": "#/components/parameters/AsOf"}),
         name => json!({"name": name, "in": "query", "schema": {"type": "string"}}),
     });
     let headers = route.headers.iter().map(|(name, means)| {
@@ -136,6 +138,10 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
             };
         }
         for name in ["RateLimit", "RateLimit-Policy"] {
+            response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
+        }
+        if route.query.contains(&AS_OF) {
+            let name = "Bulkhead-As-Of";
             response["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
         }
         if route.idempotent {
@@ -200,6 +206,12 @@ fn parameters() -> Value {
             "name": "cursor", "in": "query", "description": "The `next_cursor` of the page before.",
             "schema": {"type": "string"},
         },
+        "AsOf": {
+            "name": AS_OF, "in": "query",
+            "description": "An earlier time: the answer is what it would have been then. Needs the capability \
+                `history:read` as well. The answer has no `ETag`.",
+            "schema": {"type": "string", "format": "date-time"},
+        },
         "IdempotencyKey": {
             "name": "Idempotency-Key", "in": "header",
             "description": "The same key gives the same answer, and the effect once. Kept for a day.",
@@ -219,6 +231,7 @@ fn headers() -> Value {
         "RateLimit": {"description": "What is left of each budget, and until when: `\"api-tenant\";r=42;t=30`.", "schema": {"type": "string"}},
         "RateLimit-Policy": {"description": "The budgets: `\"api-tenant\";q=100;w=60`.", "schema": {"type": "string"}},
         "Idempotency-Replayed": {"description": "`true` on the answer to a repeated request.", "schema": {"type": "string"}},
+        "Bulkhead-As-Of": {"description": "With `as_of`: the stamp of the last change before that time, RFC 3339 UTC.", "schema": {"type": "string", "format": "date-time"}},
         "Retry-After": {"description": "Seconds to wait, on 429 and 503.", "schema": {"type": "integer"}},
     })
 }

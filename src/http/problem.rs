@@ -76,6 +76,9 @@ kinds! {
     STILL_DRAFT: "still-draft", CONFLICT, "The submission is a draft", "Submit it first.";
     TOO_MANY_SECRETS: "too-many-secrets", CONFLICT, "Too many active secrets", "Remove an old secret of the integration first.";
     INTEGRATION_DISABLED: "integration-disabled", CONFLICT, "The integration is switched off", "Switch it on first.";
+    RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
+    TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
+    EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
     VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one, or is missing where one has to be named. Read it again, then repeat the change.";
     TOO_LARGE: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", "`limit` says how many bytes are taken.";
     URI_TOO_LONG: "uri-too-long", URI_TOO_LONG, "The query string is too long", "`limit` says how many bytes are taken.";
@@ -288,6 +291,9 @@ impl From<Conflict> for &'static Kind {
             Conflict::StillDraft => Kind::STILL_DRAFT,
             Conflict::TooManySecrets => Kind::TOO_MANY_SECRETS,
             Conflict::IntegrationDisabled => Kind::INTEGRATION_DISABLED,
+            Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
+            Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
+            Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,
         }
     }
 }
@@ -325,6 +331,7 @@ impl From<TenantError> for Problem {
             TenantError::TimedOut => Self::new(Kind::OUTCOME_UNKNOWN),
             TenantError::LogStopped => Self::new(Kind::READ_ONLY).retry_after(30),
             TenantError::DiskFull => Self::new(Kind::STORAGE_FULL).retry_after(30),
+            error if error.is_sealing() => Self::new(Kind::TENANT_SEALED),
             cause @ (TenantError::Panicked | TenantError::Store(_) | TenantError::Value(_)) => {
                 Self::internal(cause)
             }

@@ -8,7 +8,6 @@ use actors::permit::{
     Action as _, CommentSubmissions, CreateSubmissions, DecideSubmissions, ReadSubmissions,
     UpdateSubmissions,
 };
-use actors::tenant::forms::glass::BreakGlass;
 use actors::tenant::submissions::commands::{
     CreateSubmission, DeleteSubmission, SubmitSubmission, UpdateSubmission,
 };
@@ -30,11 +29,12 @@ use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::extract::{At, IfMatch, Json, Paged, Query, RawBody};
 use crate::http::forms::{REASON_HEADER, reason};
+use crate::http::past::AS_OF;
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
 const LIST_QUERY: &[&str] =
-    &["limit", "cursor", "sort", "status", "created_by", "created_after", "created_before"];
+    &["limit", "cursor", "sort", "status", "created_by", "created_after", "created_before", AS_OF];
 
 /// The rows of submissions.
 pub const ROUTES: &[Route] = &[
@@ -69,6 +69,7 @@ pub const ROUTES: &[Route] = &[
     )
     .summary("Read a submission")
     .answers::<SubmissionView<'static>>(200)
+    .query(&[AS_OF])
     .headers(REASON_HEADER),
     Route::new(
         Verb::Patch,
@@ -143,7 +144,7 @@ pub const ROUTES: &[Route] = &[
     )
     .summary("List the comments on a submission")
     .answers_page::<CommentView>()
-    .query(&["limit", "cursor"])
+    .query(&["limit", "cursor", AS_OF])
     .headers(REASON_HEADER),
 ];
 
@@ -182,11 +183,7 @@ async fn list(
     };
     let reverse = query.sort.as_deref().map_or(Ok(false), ListSubmissions::parse_sort)?;
     let read = ListSubmissions { form, filter, reverse, paging };
-    let page = match reason(&request) {
-        Some(reason) => allowed.command(BreakGlass { read, reason }).await?.reply,
-        None => allowed.query(read).await?,
-    };
-    Ok(answer::page(page))
+    Ok(allowed.look_into(read, reason(&request)).await?.page())
 }
 
 /// An RFC 3339 time in Unix milliseconds. Times before 1970 count as 1970: nothing is older.
@@ -205,11 +202,7 @@ async fn read(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let read = ReadSubmission { at: Place { form, id } };
-    let document = match reason(&request) {
-        Some(reason) => allowed.command(BreakGlass { read, reason }).await?.reply,
-        None => allowed.query(read).await?,
-    };
-    Ok(answer::document(&request, document))
+    Ok(allowed.look_into(read, reason(&request)).await?.document(&request))
 }
 
 async fn update(
@@ -301,11 +294,7 @@ async fn comments(
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
     let read = ListComments { at: Place { form, id }, paging };
-    let page = match reason(&request) {
-        Some(reason) => allowed.command(BreakGlass { read, reason }).await?.reply,
-        None => allowed.query(read).await?,
-    };
-    Ok(answer::page(page))
+    Ok(allowed.look_into(read, reason(&request)).await?.page())
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use storage::id::TeamId;
 use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::extract::{At, IfMatch, Json, Paged};
+use crate::http::past::AS_OF;
 use crate::http::problem::Problem;
 use crate::http::routes::{Access, Route, Verb};
 
@@ -29,12 +30,13 @@ pub const ROUTES: &[Route] = &[
     })
     .summary("List teams")
     .answers_page::<TeamView>()
-    .query(&["limit", "cursor"]),
+    .query(&["limit", "cursor", AS_OF]),
     Route::new(Verb::Get, "/v1/teams/{id}", "teams.read", Access::Tenant(ReadTeams::ROW), || {
         web::get().to(read)
     })
     .summary("Read a team")
-    .answers::<TeamView>(200),
+    .answers::<TeamView>(200)
+    .query(&[AS_OF]),
     Route::new(
         Verb::Patch,
         "/v1/teams/{id}",
@@ -68,7 +70,7 @@ async fn create(
 }
 
 async fn list(allowed: Allowed<ReadTeams>, Paged(paging): Paged) -> Result<HttpResponse, Problem> {
-    Ok(answer::page(allowed.query(ListTeams { paging }).await?))
+    Ok(allowed.look(ListTeams { paging }).await?.page())
 }
 
 async fn read(
@@ -76,7 +78,7 @@ async fn read(
     At(team): At<TeamId>,
     request: HttpRequest,
 ) -> Result<HttpResponse, Problem> {
-    Ok(answer::document(&request, allowed.query(ReadTeam { team }).await?))
+    Ok(allowed.look(ReadTeam { team }).await?.document(&request))
 }
 
 async fn update(

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::extract::{IfMatch, Json};
+use crate::http::past::AS_OF;
 use crate::http::problem::Problem;
 use crate::http::routes::{Access, Route, Verb};
 
@@ -18,6 +19,7 @@ pub const ROUTES: &[Route] = &[
         web::get().to(read)
     })
     .summary("The tenant's name, plan and region")
+    .query(&[AS_OF])
     .answers::<TenantView>(200),
     Route::new(
         Verb::Patch,
@@ -42,7 +44,7 @@ pub struct UpdateTenantBody {
 }
 
 async fn read(request: HttpRequest, allowed: Allowed<ReadTenant>) -> Result<HttpResponse, Problem> {
-    Ok(answer::document(&request, allowed.query(ReadProfile).await?))
+    Ok(allowed.look(ReadProfile).await?.document(&request))
 }
 
 async fn update(

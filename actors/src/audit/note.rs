@@ -81,6 +81,10 @@ impl NoteSigner {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| NoteError::BadKey)?;
         Ok(Self { key_name: KeyName::new(name, pair.public_key().as_ref())?, pair })
     }
+    /// The key's name; for a node's own key, its origin.
+    pub fn name(&self) -> &str {
+        &self.key_name.name
+    }
     /// The key that checks what this one signs.
     pub fn verifier(&self) -> NoteVerifier {
         NoteVerifier { key_name: self.key_name.clone(), public_key: self.public_key() }
@@ -100,6 +104,18 @@ impl NoteSigner {
         let bytes = [&self.key_name.id[..], signature.as_ref()].concat();
         Ok(format!("{text}\n\u{2014} {} {}\n", self.key_name.name, STANDARD.encode(bytes)))
     }
+    /// Signs a document that is not a note. Its signature never passes for a note's, nor for that of
+    /// a document of another kind.
+    pub(crate) fn sign_document(&self, kind: &str, bytes: &[u8]) -> [u8; 64] {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.pair.sign(&document_message(kind, bytes)).as_ref());
+        signature
+    }
+}
+
+/// What is signed of a document of that kind. The zero byte keeps it apart from every note's text.
+fn document_message(kind: &str, bytes: &[u8]) -> Vec<u8> {
+    [b"bulkhead.", kind.as_bytes(), b"\0", bytes].concat()
 }
 
 /// A key that checks notes.
@@ -124,9 +140,17 @@ impl NoteVerifier {
         let key = STANDARD.encode([&[ED25519_TYPE], &self.public_key[..]].concat());
         format!("{}+{}+{key}", self.key_name.name, hex::encode(self.key_name.id))
     }
-    fn verify(&self, text: &str, signature: &[u8]) -> bool {
+    /// The 32 bytes of the public key.
+    pub fn public_key(&self) -> [u8; 32] {
+        self.public_key
+    }
+    /// Whether this key signed that document of that kind.
+    pub(crate) fn verify_document(&self, kind: &str, bytes: &[u8], signature: &[u8; 64]) -> bool {
+        self.verify(&document_message(kind, bytes), signature)
+    }
+    fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         let key = UnparsedPublicKey::new(&ED25519, self.public_key);
-        key.verify(text.as_bytes(), signature).is_ok()
+        key.verify(message, signature).is_ok()
     }
 }
 
@@ -158,7 +182,7 @@ pub fn open<'a>(note: &'a str, verifiers: &[&NoteVerifier]) -> Result<&'a str, N
         }
         let known = verifiers.iter().find(|v| v.key_name.name == name && v.key_name.id == *id);
         if let Some(verifier) = known {
-            if !verifier.verify(text, signature) {
+            if !verifier.verify(text.as_bytes(), signature) {
                 return Err(NoteError::BadSignature);
             }
             is_signed = true;

@@ -17,6 +17,7 @@ use storage::anchor_log::{AnchorLog, Anchored};
 use storage::id::TenantId;
 use storage::keys::Key;
 use storage::keystore::KeyError;
+use storage::log::Tail;
 use storage::record::{GENESIS, Record};
 use storage::seal::TenantKeys;
 use storage::store::{Store, verify_chain};
@@ -28,6 +29,7 @@ use super::entry::Entry;
 use super::merkle::{self, Frontier};
 use super::note::{self, NoteVerifier, TreeHead};
 use crate::env::rfc3339;
+use crate::erasure::receipt::{self, ErasureReceipt};
 use crate::tenant::state::{AuditHead, TenantState};
 
 /// The first place where a tenant's history does not hold.
@@ -87,6 +89,10 @@ pub struct AuditReport {
     pub first_bad: Option<FirstBad>,
     /// What was anchored last, if anything was.
     pub anchored: Option<AnchoredEnd>,
+    /// When the tenant was erased, as its receipt says. Then no entry can be read, and only the chain of
+    /// its sealed records was checked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<String>,
 }
 
 /// What verifying the anchor log found.
@@ -138,27 +144,43 @@ pub fn verify_node(
     tenants: &BTreeSet<TenantId>,
 ) -> NodeReport {
     let tenants: Vec<_> =
-        tenants.iter().map(|tenant| verify_tenant(store, anchors, *tenant)).collect();
+        tenants.iter().map(|tenant| verify(store, anchors, *tenant, Some(public_key))).collect();
     let anchors = verify_anchors(anchors, public_key);
     NodeReport { ok: anchors.ok && tenants.iter().all(|report| report.ok), tenants, anchors }
 }
 
 /// Verifies one tenant. Reads its whole history: keep it off async threads.
 pub fn verify_tenant(store: &Store, anchors: &AnchorLog, tenant: TenantId) -> AuditReport {
+    verify(store, anchors, tenant, None)
+}
+
+/// Verifies one tenant. If its key is gone, a receipt that `public_key` signed says that it was erased.
+pub fn verify(
+    store: &Store,
+    anchors: &AnchorLog,
+    tenant: TenantId,
+    public_key: Option<[u8; 32]>,
+) -> AuditReport {
     // First, so that a tenant that goes on writing is never behind its anchor.
     let anchored = anchors.anchored(tenant);
     let mut walk = Walk::new(anchored);
     match store.keystore().load(tenant) {
         Ok(key) => walk.keys = Some(TenantKeys::new(tenant, &key)),
-        Err(KeyError::Missing { .. }) => walk.no_keys = Some("the tenant's key is gone"),
+        Err(KeyError::Missing { .. }) => {
+            walk.no_keys = Some("the tenant's key is gone");
+            walk.erased = public_key.and_then(|key| receipt_of(store, tenant, key));
+        }
+        Err(KeyError::Withheld { .. }) => {
+            walk.no_keys = Some("the customer withholds the tenant's key")
+        }
         Err(_) => walk.no_keys = Some("the tenant's key cannot be read"),
     }
     let fault = verify_chain(store.log().as_ref(), tenant, |record| walk.record(record)).err();
     if let Some(fault) = fault {
         walk.fault(fault.lsn, fault.what.to_string());
     }
-    walk.end();
-    let Walk { head, entries, records, first_bad, .. } = walk;
+    walk.end(store.log().tail(tenant).ok());
+    let Walk { head, entries, records, first_bad, erased, .. } = walk;
     AuditReport {
         tenant,
         ok: first_bad.is_none(),
@@ -172,6 +194,17 @@ pub fn verify_tenant(store: &Store, anchors: &AnchorLog, tenant: TenantId) -> Au
             lsn: anchored.leaf.lsn,
             seq: anchored.leaf.audit_seq,
         }),
+        erased_at: erased.map(|receipt| rfc3339(receipt.erased_ms)),
+    }
+}
+
+fn receipt_of(store: &Store, tenant: TenantId, public_key: [u8; 32]) -> Option<ErasureReceipt> {
+    match receipt::find(&**store.cold()?.archive(), tenant, public_key) {
+        Ok(found) => found.map(|signed| signed.claimed().clone()),
+        Err(error) => {
+            tracing::warn!(tenant.id = %tenant, %error, "no receipt can be looked for");
+            None
+        }
     }
 }
 
@@ -179,6 +212,7 @@ pub fn verify_tenant(store: &Store, anchors: &AnchorLog, tenant: TenantId) -> Au
 struct Walk {
     keys: Option<TenantKeys>,
     no_keys: Option<&'static str>,
+    erased: Option<ErasureReceipt>,
     anchored: Option<Anchored>,
     head: AuditHead,
     lsn: u64,
@@ -192,6 +226,7 @@ impl Walk {
         Self {
             keys: None,
             no_keys: None,
+            erased: None,
             anchored,
             head: AuditHead { seq: 0, hash: GENESIS },
             lsn: 0,
@@ -217,6 +252,9 @@ impl Walk {
             return;
         }
         let lsn = record.header.lsn;
+        if self.erased.is_some() {
+            return self.sealed_record(record);
+        }
         let Some(keys) = &self.keys else {
             let what = self.no_keys.unwrap_or("the tenant has no key");
             return self.fault(lsn, what.to_owned());
@@ -267,6 +305,32 @@ impl Walk {
         self.compare_with_anchor(record);
     }
 
+    /// Goes on behind a record that nobody can read any more.
+    fn sealed_record(&mut self, record: &Record) {
+        let lsn = record.header.lsn;
+        (self.lsn, self.records) = (lsn, self.records + 1);
+        let anchored = self.anchored.map(|anchored| anchored.leaf);
+        if anchored.is_some_and(|leaf| leaf.lsn == lsn && leaf.record != record.header.hash) {
+            self.fault(lsn, "the record is not the one that was anchored".to_owned());
+        }
+    }
+
+    /// What is wrong with the end of a history that nobody can read any more.
+    fn sealed_end(&self, receipt: &ErasureReceipt, tail: Tail) -> Option<String> {
+        let (last, hash) = (receipt.last_lsn, receipt.last_record.0);
+        let anchored = self.anchored.map_or(0, |anchored| anchored.leaf.lsn);
+        if tail.lsn > last || (tail.lsn == last && tail.hash != hash) {
+            return Some(format!("the history ended with record {last}, says the receipt"));
+        }
+        // A node restored from an older backup has less of it, but never less than was anchored there.
+        if tail.lsn < anchored {
+            return Some(format!("missing: the history was anchored up to record {anchored}"));
+        }
+        // The records may be gone altogether: nothing needs them.
+        let is_cut = self.records > 0 && self.lsn != tail.lsn;
+        is_cut.then(|| format!("missing: the history ends with record {}", tail.lsn))
+    }
+
     /// Checks one audit row and goes on behind it.
     fn entries(
         &mut self,
@@ -310,7 +374,14 @@ impl Walk {
         }
     }
 
-    fn end(&mut self) {
+    fn end(&mut self, tail: Option<Tail>) {
+        if let Some(receipt) = &self.erased {
+            let at = self.lsn + 1;
+            if let Some(what) = self.sealed_end(receipt, tail.unwrap_or(Tail::EMPTY)) {
+                self.fault(at, what);
+            }
+            return;
+        }
         match self.anchored.map(|anchored| anchored.leaf.lsn) {
             Some(anchored) if self.lsn < anchored => {
                 let what = format!("missing: the history was anchored up to record {anchored}");

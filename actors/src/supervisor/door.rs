@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 use crate::call::{Answered, Idempotency, Origin};
 use crate::limits;
 use crate::permit::{Operate, Permit, Role, WriteTenants};
-use crate::supervisor::slot::{ActorHealth, Board};
+use crate::supervisor::slot::Board;
 use crate::supervisor::{Rest, StopAll, Supervisor, Wake};
 use crate::tenant::core::Shared;
 use crate::tenant::cx::Command;
@@ -22,6 +22,8 @@ use crate::tenant::directory::{
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::handle::{TenantHandle, operate};
 use crate::tenant::state::Profile;
+
+mod admit;
 
 pub use crate::tenant::directory::TenantSummary;
 
@@ -110,7 +112,7 @@ impl Tenants {
         }
     }
 
-    fn keep(&self, row: DirectoryRow) {
+    pub(super) fn keep(&self, row: DirectoryRow) {
         if self.0.parts.shared.plans.get(&row.plan).is_none() {
             tracing::warn!(tenant.id = %row.id, plan = row.plan, "a tenant's plan is not in the plan table: nothing limits it");
         }
@@ -137,18 +139,18 @@ impl Tenants {
     /// The door to one tenant; wakes it if it sleeps.
     pub async fn find(&self, tenant: TenantId) -> Result<TenantHandle, TenantError> {
         if tenant != TenantId::PLATFORM {
-            let standing = self.0.directory.pin().get(&tenant).map(|summary| summary.standing);
-            match standing {
+            match self.standing(tenant) {
                 None => return Err(TenantError::NotFound),
                 Some(Standing::Suspended) => return Err(TenantError::Suspended),
-                Some(Standing::Active) => {}
+                Some(_) => {}
             }
         }
         self.find_any(tenant).await
     }
 
     /// The door to one tenant, served or not: for what the platform itself has to do there.
-    async fn find_any(&self, tenant: TenantId) -> Result<TenantHandle, TenantError> {
+    pub async fn find_any(&self, tenant: TenantId) -> Result<TenantHandle, TenantError> {
+        self.refuse_erased(tenant)?;
         match self.0.parts.board.find(tenant) {
             Some(handle) => Ok(handle),
             None => self.wake(tenant).await,
@@ -169,12 +171,17 @@ impl Tenants {
         }
     }
 
-    /// Which tenant has a short name.
+    pub(super) fn standing(&self, tenant: TenantId) -> Option<Standing> {
+        self.0.directory.pin().get(&tenant).map(|summary| summary.standing)
+    }
+
+    /// Which tenant has a short name. One that was erased has none, and nobody else gets it.
     pub fn by_slug(&self, slug: &str) -> Option<TenantId> {
         if slug == PLATFORM_SLUG {
             return Some(TenantId::PLATFORM);
         }
-        self.0.slugs.pin().get(slug).copied()
+        let found = self.0.slugs.pin().get(slug).copied();
+        found.filter(|&id| self.standing(id) != Some(Standing::Erased))
     }
     /// Whether a short name belongs to a tenant that was founded: it is never given again.
     pub fn is_founded(&self, slug: &str) -> bool {
@@ -235,6 +242,7 @@ impl Tenants {
             region: region.clone(),
             standing: Standing::Active,
             created_ms: shared.env.now_ms(),
+            erasure: None,
         };
         let reserve = ReserveTenant { row, unfounded, plans: shared.plans.clone() };
         let reserved = self.record(permit, &origin, &idempotency, reserve).await?;
@@ -277,7 +285,7 @@ impl Tenants {
     }
 
     /// Has the platform's compartment change the directory, write that down and keep the answer.
-    async fn record<C>(
+    pub(super) async fn record<C>(
         &self,
         permit: Permit<WriteTenants>,
         origin: &Origin,
@@ -391,7 +399,7 @@ impl Tenants {
         .await
     }
 
-    async fn reread(&self, tenant: TenantId) -> Result<DirectoryRow, TenantError> {
+    pub(crate) async fn reread(&self, tenant: TenantId) -> Result<DirectoryRow, TenantError> {
         let platform = self.find(TenantId::PLATFORM).await?;
         let permit = operate(TenantId::PLATFORM, "read the directory");
         platform.query(permit, ReadDirectory { tenant }).await
@@ -417,7 +425,7 @@ impl Tenants {
     }
 
     /// Whose turn it is to change a tenant. An unknown one has none, so that guesses keep no memory.
-    fn turn(&self, tenant: TenantId) -> Arc<Mutex<()>> {
+    pub(super) fn turn(&self, tenant: TenantId) -> Arc<Mutex<()>> {
         match self.summary(tenant) {
             Some(_) => self.0.turns.pin().get_or_insert_with(tenant, Arc::default).clone(),
             None => Arc::default(),
@@ -430,18 +438,16 @@ impl Tenants {
         self.0.parts.addr.do_send(Rest { tenant });
     }
 
-    /// One tenant's health, awake or not.
-    pub fn health_of(&self, tenant: TenantId) -> Option<ActorHealth> {
-        let is_known = tenant == TenantId::PLATFORM || self.summary(tenant).is_some();
-        is_known.then(|| self.0.parts.board.health(tenant))
+    pub(super) fn parts(&self) -> &Parts {
+        &self.0.parts
     }
-    /// Every tenant's health, the platform's compartment first.
-    pub fn health(&self) -> Vec<ActorHealth> {
-        let ids = self.list().into_iter().map(|summary| summary.id);
-        std::iter::once(TenantId::PLATFORM)
-            .chain(ids)
-            .map(|id| self.0.parts.board.health(id))
-            .collect()
+    /// Where tenants' data is.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.0.parts.store
+    }
+    /// What tenants share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.parts.shared
     }
 
     /// Puts every tenant to sleep, after what is under way. Nothing wakes again.
@@ -466,7 +472,7 @@ fn founding(tenant: TenantId) -> Permit<Operate> {
 
 /// Runs what was begun to its end even if the caller goes away midway, so that memory never stays
 /// behind what is on record.
-async fn to_its_end<T: 'static>(
+pub(super) async fn to_its_end<T: 'static>(
     act: impl Future<Output = Result<T, TenantError>> + 'static,
 ) -> Result<T, TenantError> {
     // An error means that the thread ends or the act panicked: nobody knows how far it came.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use storage::id::TenantId;
 
+use crate::supervisor::door::Tenants;
 use crate::tenant::Stats;
+use crate::tenant::directory::Standing;
 use crate::tenant::handle::TenantHandle;
 
 /// Where a tenant is in its life.
@@ -21,6 +23,10 @@ pub enum State {
     Stopping,
     /// Stopped by its own fault, for a while.
     Faulted,
+    /// Held for work on its data that nobody may be served during: a restore.
+    Held,
+    /// Its key is withheld or gone: nobody is served, and nothing of it is in memory.
+    Sealed,
 }
 
 /// One tenant's health, for operators.
@@ -89,12 +95,17 @@ impl Board {
         self.set(tenant, State::Stopping);
     }
 
+    /// Where a tenant is in its life.
+    pub fn state(&self, tenant: TenantId) -> State {
+        self.known.pin().get(&tenant).map_or(State::Asleep, |entry| entry.state)
+    }
+
     /// One tenant's health; asleep if it was never awake.
     pub fn health(&self, tenant: TenantId) -> ActorHealth {
         let entry = self.known.pin().get(&tenant).cloned();
         let state = entry.as_ref().map_or(State::Asleep, |entry| entry.state);
         let stats = entry.map(|entry| entry.stats.clone()).unwrap_or_default();
-        let is_resident = state != State::Asleep;
+        let is_resident = !matches!(state, State::Asleep | State::Sealed);
         ActorHealth {
             tenant,
             state,
@@ -108,5 +119,21 @@ impl Board {
             view_lsn: stats.applied_lsn(),
             resident_bytes: if is_resident { stats.resident_bytes() } else { 0 },
         }
+    }
+}
+
+impl Tenants {
+    /// One tenant's health, awake or not.
+    pub fn health_of(&self, tenant: TenantId) -> Option<ActorHealth> {
+        let is_known = tenant == TenantId::PLATFORM || self.summary(tenant).is_some();
+        is_known.then(|| self.parts().board.health(tenant))
+    }
+    /// The health of every tenant that is not erased, the platform's compartment first.
+    pub fn health(&self) -> Vec<ActorHealth> {
+        let all = self.list().into_iter().filter(|summary| summary.standing != Standing::Erased);
+        std::iter::once(TenantId::PLATFORM)
+            .chain(all.map(|summary| summary.id))
+            .map(|id| self.parts().board.health(id))
+            .collect()
     }
 }

@@ -14,6 +14,7 @@ use storage::keys::Key;
 use storage::log::{Appended, Appending, Tail};
 use storage::shard::Shard;
 use storage::value;
+use tokio::sync::oneshot;
 
 use self::batch::{Batch, Made};
 use crate::call::Origin;
@@ -22,10 +23,10 @@ use crate::limits;
 use crate::permit::{Principal, UserPrincipal};
 use crate::quota::{Plan, Plans};
 use crate::tenant::cache::{Caches, Standing};
-use crate::tenant::cx::{ReadCx, Reads};
+use crate::tenant::cx::{Command, ReadCx, Reads};
 use crate::tenant::error::TenantError;
-use crate::tenant::handle::Slot;
-use crate::tenant::job::{Job, Reading, Work, Writing};
+use crate::tenant::handle::{Gate, Slot};
+use crate::tenant::job::{CommandJob, Job, Reading, Work, Writing};
 use crate::tenant::people::{SessionRow, UserRow};
 use crate::tenant::state::TenantState;
 use crate::tenant::stats::Stats;
@@ -127,13 +128,58 @@ impl Core {
         &self.verdict
     }
     /// Whether the view is so far behind the log that the next record should wait.
-    pub fn must_wait(&self) -> bool {
-        self.in_flight.is_none() && !self.queue.is_empty() && self.shard.is_backlogged()
+    pub fn must_wait(&mut self) -> bool {
+        self.in_flight.is_none() && !self.queue.is_empty() && self.is_backlogged()
+    }
+
+    /// Whether the view is too far behind. What it has by now is forgotten first: the next confirm
+    /// would do that as well, but none comes while everything waits.
+    fn is_backlogged(&mut self) -> bool {
+        self.shard.is_backlogged() && {
+            self.shard.prune();
+            self.shard.is_backlogged()
+        }
     }
 
     /// Whether waiting is in vain: the view failed and takes nothing before the next start.
     pub fn is_stopped(&self) -> bool {
         self.shard.is_stopped()
+    }
+
+    /// The tenant's own row, as it is durable.
+    pub fn state(&self) -> &TenantState {
+        &self.state
+    }
+
+    /// The data below, as it is durable.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// Runs one command and waits until it is durable: for whoever holds the tenant without its actor.
+    /// Blocks.
+    pub(crate) fn run_now<C: Command>(
+        &mut self,
+        principal: &Principal,
+        origin: Origin,
+        command: C,
+    ) -> Result<C::Reply, TenantError> {
+        while self.is_backlogged() && !self.is_stopped() {
+            pause();
+        }
+        let (reply, mut answer) = oneshot::channel();
+        let work = Box::new(CommandJob::new(command, None, reply));
+        let slot = Arc::new(Gate::default()).enter()?;
+        self.queue.push_back(Queued { principal: principal.clone(), origin, work, slot });
+        if let Some(appending) = self.begin() {
+            let runtime = tokio::runtime::Builder::new_current_thread().build();
+            let runtime = runtime.map_err(|_| TenantError::Busy)?;
+            self.finish(runtime.block_on(appending));
+        }
+        match answer.try_recv() {
+            Ok(answer) => answer.map(|answered| answered.reply),
+            Err(_) => Err(TenantError::Panicked),
+        }
     }
 
     /// Takes a job: answers a query now, queues a command.
@@ -368,7 +414,7 @@ fn load_state(shard: &Shard) -> Result<TenantState, TenantError> {
     }
 }
 
-fn plan_of<'a>(shared: &'a Shared, state: &TenantState) -> &'a Plan {
+pub(crate) fn plan_of<'a>(shared: &'a Shared, state: &TenantState) -> &'a Plan {
     let name = state.profile.as_ref().map(|profile| profile.plan.as_str());
     name.and_then(|name| shared.plans.get(name)).unwrap_or(&shared.unlimited)
 }
@@ -403,6 +449,11 @@ fn check_standing(
     } else {
         Err(TenantError::StaleCredential)
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "on a thread of its own, for the view to catch up")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(1));
 }
 
 fn panic_text(payload: &(dyn std::any::Any + Send)) -> String {

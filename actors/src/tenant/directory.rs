@@ -12,6 +12,7 @@ use storage::keys::{Key, Prefix};
 use storage::txn::Scan;
 
 use crate::audit::entry::{Draft, Named};
+use crate::erasure::row::ErasureRow;
 use crate::permit::{Operate, Permit, Role, WriteTenants};
 use crate::quota::Plans;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
@@ -28,6 +29,10 @@ pub enum Standing {
     Active,
     /// The platform stopped it; nothing is lost.
     Suspended,
+    /// It is to be erased: nobody is served. Until it is due nothing is lost.
+    Erasing,
+    /// Its key is destroyed: nothing of it can be read any more.
+    Erased,
 }
 
 /// A tenant's directory entry.
@@ -47,6 +52,9 @@ pub struct DirectoryRow {
     pub standing: Standing,
     /// When it was made, Unix milliseconds.
     pub created_ms: u64,
+    /// Its erasure, if one was asked for.
+    #[serde(default)]
+    pub erasure: Option<ErasureRow>,
 }
 
 /// What the directory says of a tenant, as it is kept in memory.
@@ -108,7 +116,9 @@ impl ReserveTenant {
     /// The reservation that an earlier request left behind, if it was for the same tenant.
     fn left_behind(&self, holder: TenantId, cx: &Cx<'_, '_>) -> Result<DirectoryRow, TenantError> {
         let held: DirectoryRow = cx.need(&Key::Directory { tenant: holder })?;
-        let is_same = held.name == self.row.name && held.plan == self.row.plan;
+        // A suspended one belongs to an import that is to be repeated.
+        let is_open = held.standing == Standing::Active;
+        let is_same = held.name == self.row.name && held.plan == self.row.plan && is_open;
         if self.unfounded == Some(holder) && is_same {
             Ok(held)
         } else {
@@ -190,6 +200,11 @@ impl Command for ChangeDirectory {
         let target = self.target();
         let key = Key::Directory { tenant: self.tenant };
         let mut row: DirectoryRow = cx.need(&key)?;
+        match row.standing {
+            Standing::Active | Standing::Suspended => {}
+            Standing::Erasing => return Err(TenantError::Sealed),
+            Standing::Erased => return Err(TenantError::NotFound),
+        }
         let draft = match self.change {
             DirectoryChange::Suspend { reason } => {
                 row.standing = Standing::Suspended;

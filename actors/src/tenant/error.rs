@@ -34,6 +34,12 @@ pub enum Conflict {
     TooManySecrets,
     /// The integration is switched off.
     IntegrationDisabled,
+    /// The tenant is being restored already.
+    RestoreRunning,
+    /// As many exports as are kept at once are there.
+    TooManyExports,
+    /// The export is not written yet, or could not be.
+    ExportNotReady,
 }
 
 /// How asking a tenant can fail. The edge gives each its answer in one total `match`.
@@ -134,6 +140,16 @@ impl TenantError {
         Self::Invalid(vec![FieldError { pointer: pointer.into(), message: message.into() }])
     }
 
+    /// Whether it says that the tenant's key is withheld or gone.
+    pub fn is_sealing(&self) -> bool {
+        use storage::keystore::KeyError;
+        use storage::store::StoreError;
+        let Self::Store(StoreError::Keys(error)) = self else {
+            return matches!(self, Self::Sealed);
+        };
+        matches!(error, KeyError::Withheld { .. } | KeyError::Missing { .. })
+    }
+
     /// Whether being told this, when asking for something privileged, belongs in the audit log.
     pub(crate) fn is_refusal(&self) -> bool {
         matches!(
@@ -162,4 +178,20 @@ impl TenantError {
             _ => "failed",
         }
     }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let line = error.to_string();
+        // Transparent errors repeat their source's text.
+        if !text.ends_with(&line) {
+            text.push_str(": ");
+            text.push_str(&line);
+        }
+        cause = error.source();
+    }
+    text
 }

@@ -4,7 +4,7 @@
 //! the bound lives here: a job holds a slot from the moment it is sent until it is answered.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use actix::Addr;
 use storage::id::TenantId;
@@ -24,7 +24,7 @@ const CLOSED: usize = 1 << (usize::BITS - 1);
 
 /// Counts the jobs under way and can be closed for good when there are none.
 #[derive(Debug, Default)]
-pub struct Gate(AtomicUsize);
+pub struct Gate(AtomicUsize, AtomicBool);
 
 /// One job's place. Given back when dropped.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ impl Gate {
                 (count < limits::IN_FLIGHT_MAX).then_some(count + 1)
             })
             .map(|_| Slot(self.clone()))
-            .map_err(
-                |count| {
-                    if count & CLOSED == 0 { TenantError::Busy } else { TenantError::Restarting }
-                },
-            )
+            .map_err(|count| match (count & CLOSED == 0, self.1.load(Ordering::Acquire)) {
+                (true, _) => TenantError::Busy,
+                (false, true) => TenantError::Sealed,
+                (false, false) => TenantError::Restarting,
+            })
     }
     /// Closes the gate if nothing is under way.
     fn close_if_idle(&self) -> bool {
@@ -56,6 +56,15 @@ impl Gate {
     /// Closes the gate, whatever is under way.
     pub(crate) fn close(&self) {
         self.0.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+    /// Closes the gate because the key is withheld.
+    fn seal(&self) {
+        self.1.store(true, Ordering::Release);
+        self.close();
+    }
+    /// Whether the gate is closed and nothing is under way.
+    fn is_drained(&self) -> bool {
+        self.0.load(Ordering::Acquire) == CLOSED
     }
     /// Jobs under way.
     pub fn in_flight(&self) -> usize {
@@ -159,12 +168,32 @@ impl TenantHandle {
         if !self.gate.close_if_idle() {
             return false;
         }
+        self.stop();
+        true
+    }
+
+    /// Takes no more jobs, and tells the tenant to end once nothing is under way. Whether it was told;
+    /// ask again if not, but never once it was.
+    pub(crate) fn stop_when_drained(&self) -> bool {
+        self.gate.close();
+        let is_drained = self.gate.is_drained();
+        if is_drained {
+            self.stop();
+        }
+        is_drained
+    }
+
+    /// Takes no more jobs because the tenant's key is withheld.
+    pub(crate) fn seal(&self) {
+        self.gate.seal();
+    }
+
+    fn stop(&self) {
         // The gate was empty, so the count may pass zero while it is closed; nobody reads it again.
         self.gate.0.fetch_add(1, Ordering::AcqRel);
         let slot = Slot(self.gate.clone());
         let principal = Principal::System("sleep");
         self.send(Job { principal, origin: Origin::default(), work: Work::Stop, slot });
-        true
     }
 
     #[expect(
@@ -216,5 +245,18 @@ mod tests {
         drop(slots);
         assert!(gate.close_if_idle());
         assert!(matches!(gate.enter(), Err(TenantError::Restarting)));
+        gate.seal();
+        assert!(matches!(gate.enter(), Err(TenantError::Sealed)));
+    }
+
+    #[test]
+    fn a_gate_closed_over_work_is_drained_when_the_work_is_done() {
+        let gate = Arc::new(Gate::default());
+        let slot = gate.enter().expect("room");
+        gate.close();
+        assert!(matches!(gate.enter(), Err(TenantError::Restarting)));
+        assert!(!gate.is_drained());
+        drop(slot);
+        assert!(gate.is_drained());
     }
 }

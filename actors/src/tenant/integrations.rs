@@ -6,6 +6,7 @@
 //! secrets come and go in [`secrets`]. Refuses: to call anybody.
 
 pub mod events;
+pub(crate) mod moving;
 pub mod secrets;
 
 use base64::Engine;
@@ -123,6 +124,13 @@ impl IntegrationRow {
         self.version += 1;
         let slug = cx.state().profile.as_ref().map(|profile| profile.slug.clone());
         let slug = slug.unwrap_or_else(|| cx.tenant().to_string());
+        let view = self.render(&slug);
+        cx.put(&Self::key(self.id), self)?;
+        Ok(view)
+    }
+
+    /// Writes anew what reads answer, for a tenant with that short name.
+    fn render(&mut self, slug: &str) -> IntegrationView {
         let view = IntegrationView {
             id: self.id,
             source: self.source,
@@ -135,8 +143,7 @@ impl IntegrationRow {
             version: self.version,
         };
         self.json = json(&view);
-        cx.put(&Self::key(self.id), self)?;
-        Ok(view)
+        view
     }
 
     /// Saves, and answers with the secret that was just made, if one was.

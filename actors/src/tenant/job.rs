@@ -124,7 +124,9 @@ impl<C: Command> CommandJob<C> {
     ) -> Result<Option<C::Reply>, TenantError> {
         let digest = cx.digest("idempotency", idempotency.scope.as_bytes());
         let today = day(cx.now_ms());
-        for day in today.saturating_sub(limits::IDEMPOTENCY_DAYS)..=today {
+        // Tomorrow as well: the clock may have been set back over midnight since the first answer.
+        let days = today.saturating_sub(limits::IDEMPOTENCY_DAYS)..=today.saturating_add(1);
+        for day in days {
             let Some(first) = cx.row::<FirstAnswer>(&Key::Idempotency { day, digest })? else {
                 continue;
             };

@@ -25,7 +25,7 @@ pub mod adding;
 
 const EMAIL_LABEL: &str = "email";
 
-fn email_key(cx: &impl Reads, normal: &str) -> Key {
+pub(crate) fn email_key(cx: &impl Reads, normal: &str) -> Key {
     Key::UserByEmail { digest: cx.digest(EMAIL_LABEL, normal.as_bytes()) }
 }
 

@@ -1,15 +1,15 @@
 //! What the platform's own compartment answers to its administrators beside the directory: proof that
-//! they still may, and the record of a verification they asked for.
+//! they still may, and the records of what was done to the node as a whole.
 //!
 //! Nothing here reaches another tenant; the directory's changes are in
 //! [`directory`](crate::tenant::directory).
 
 use std::marker::PhantomData;
 
-use storage::id::TenantId;
+use storage::id::{BackupId, DrillId, TenantId};
 
 use crate::audit::entry::{Draft, Named};
-use crate::permit::{Action, VerifyAudit};
+use crate::permit::{Action, VerifyAudit, WriteTenants};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
 use crate::tenant::error::TenantError;
 
@@ -64,6 +64,116 @@ impl Command for RecordVerification {
             .with("ok", self.ok)
             .with("tenants", self.tenants)
             .with("bad", self.bad);
+        cx.audit(draft);
+        Ok(())
+    }
+}
+
+/// Writes to the platform's own chain that the key-encryption key was rotated. Says nothing of keys but
+/// their ids.
+#[derive(Debug)]
+pub struct RecordRotation {
+    /// The version that was current.
+    pub previous: String,
+    /// The version that is.
+    pub current: String,
+    /// How many keys were wrapped again.
+    pub rewrapped: u64,
+    /// How many could not be.
+    pub failed: u64,
+    /// How many versions nothing needs any more.
+    pub retired: u64,
+}
+
+impl Command for RecordRotation {
+    type Action = WriteTenants;
+    type Reply = ();
+    const NAME: &'static str = "keys.rotate";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("node", "-")
+    }
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let draft = Draft::success(Self::NAME, self.target())
+            .with("previous", self.previous)
+            .with("current", self.current)
+            .with("rewrapped", self.rewrapped)
+            .with("failed", self.failed)
+            .with("retired", self.retired);
+        cx.audit(draft);
+        Ok(())
+    }
+}
+
+/// Writes to the platform's own chain that the node was backed up.
+#[derive(Debug)]
+pub struct RecordBackup {
+    /// The backup.
+    pub backup: BackupId,
+    /// How many tenants are in it.
+    pub tenants: u64,
+    /// Bytes that the backup before does not have.
+    pub new_bytes: u64,
+    /// Bytes of everything it needs.
+    pub total_bytes: u64,
+    /// How many older backups rotation removed.
+    pub removed: u64,
+}
+
+impl Command for RecordBackup {
+    type Action = WriteTenants;
+    type Reply = ();
+    const NAME: &'static str = "backup.run";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("backup", self.backup)
+    }
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let draft = Draft::success(Self::NAME, self.target())
+            .with("tenants", self.tenants)
+            .with("new_bytes", self.new_bytes)
+            .with("total_bytes", self.total_bytes)
+            .with("removed", self.removed);
+        cx.audit(draft);
+        Ok(())
+    }
+}
+
+/// Writes to the platform's own chain that a restore drill was held, and how it ended.
+#[derive(Debug)]
+pub struct RecordDrill {
+    /// The drill, which names its report.
+    pub drill: DrillId,
+    /// The backup that was restored.
+    pub backup: BackupId,
+    /// Whether everything came back.
+    pub passed: bool,
+    /// How many tenants there were.
+    pub tenants: u64,
+    /// How far back what was written was not in the backup, milliseconds.
+    pub rpo_ms: u64,
+    /// How long it took until all could be served, milliseconds.
+    pub rto_ms: u64,
+}
+
+impl Command for RecordDrill {
+    type Action = WriteTenants;
+    type Reply = ();
+    const NAME: &'static str = "drill.run";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("drill", self.drill)
+    }
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let draft = Draft::success(Self::NAME, self.target())
+            .with("backup", self.backup.to_string())
+            .with("passed", self.passed)
+            .with("tenants", self.tenants)
+            .with("rpo_ms", self.rpo_ms)
+            .with("rto_ms", self.rto_ms);
         cx.audit(draft);
         Ok(())
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+use storage::id::RestoreId;
 use storage::record::Hash;
 
 use crate::quota::{Quota, Used};
@@ -50,6 +51,20 @@ pub struct TenantState {
     pub audit: AuditHead,
     /// Owners that can sign in: the last one cannot go.
     pub owners: u32,
+    /// A restore that was asked for and is not finished. Nobody is served before it is.
+    #[serde(default)]
+    pub restore: Option<PendingRestore>,
+}
+
+/// A restore that is to be carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingRestore {
+    /// Which.
+    pub id: RestoreId,
+    /// The record after which the wanted state was.
+    pub lsn: u64,
+    /// Whether some of the rows are as they were already.
+    pub is_begun: bool,
 }
 
 impl Default for TenantState {
@@ -59,6 +74,7 @@ impl Default for TenantState {
             used: Used::default(),
             audit: AuditHead { seq: 0, hash: storage::record::GENESIS },
             owners: 0,
+            restore: None,
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
+use crate::http::past::AS_OF;
 use crate::http::problem::{Kind, Problem};
 use crate::limits::JSON_DEPTH_MAX;
 
@@ -134,9 +135,9 @@ pub fn query<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     };
     let all = pairs(query)?;
     // Parameters that another extractor reads are none of `T`'s business.
-    if matches!(named_field(&first), Some("limit" | "cursor")) && first.starts_with("unknown") {
-        let own: Vec<_> =
-            all.iter().filter(|(name, _)| name != "limit" && name != "cursor").collect();
+    let is_elsewhere = |name: &str| matches!(name, "limit" | "cursor" | AS_OF);
+    if named_field(&first).is_some_and(is_elsewhere) && first.starts_with("unknown") {
+        let own: Vec<_> = all.iter().filter(|(name, _)| !is_elsewhere(name)).collect();
         let text = serde_urlencoded::to_string(&own).map_err(Problem::internal)?;
         return self::query(&text);
     }

@@ -10,20 +10,22 @@ use storage::id::{Id, TenantId};
 use storage::keys::Key;
 use storage::keystore::KeyStore;
 use storage::log::{Appended, Appending, CommitLog, Health, LogError, LogStats, Tail};
-use storage::record::{Body, GENESIS, Op, Record};
+use storage::record::{Body, GENESIS, Header, Op, Record};
 use storage::seal::{SystemRandom, TenantKeys};
 use storage::store::Store;
 use storage::value;
 use storage::view::MemoryView;
 
-use super::{AuditReport, verify_anchors, verify_node, verify_tenant};
+use super::{AuditReport, Walk, verify_anchors, verify_node, verify_tenant};
 use crate::audit::anchor::{AnchorHandle, AnchorOptions, leaf_bytes};
 use crate::audit::chain;
 use crate::audit::entry::{Draft, Entry, Named};
 use crate::audit::merkle::{Frontier, leaf_hash};
 use crate::audit::note::{NoteSigner, TreeHead};
+use crate::backup::digest::Digest;
 use crate::call::Origin;
 use crate::env::Env;
+use crate::erasure::receipt::{ErasureReceipt, FORMAT, HOW, KeptObjects, RemovedObjects};
 use crate::tenant::state::{AuditHead, TenantState};
 
 const ENTRIES_PER_RECORD: u64 = 2;
@@ -46,7 +48,7 @@ impl CommitLog for FixedLog {
         let own = self.0.iter().filter(|record| record.header.tenant == tenant);
         Ok(own.skip(usize::try_from(lsn).unwrap() - 1).cloned().collect())
     }
-    fn truncate_below(&self, _: TenantId, _: u64) -> Result<(), LogError> {
+    fn let_go(&self, _: &[(TenantId, Tail)]) -> Result<(), LogError> {
         Ok(())
     }
     fn tenants(&self) -> Vec<TenantId> {
@@ -323,4 +325,51 @@ async fn a_log_that_is_behind_its_anchor_is_suspected_and_never_anchored_over() 
     let gone = start(&world, &[]);
     gone.stop().await;
     assert_eq!(gone.stats().suspects, [world.tenant]);
+}
+
+/// The receipt of an erasure after that record.
+fn receipt_after(world: &World, last: &Record) -> ErasureReceipt {
+    ErasureReceipt {
+        format: FORMAT,
+        tenant: world.tenant,
+        origin: "test.example/node".to_owned(),
+        requested_ms: 1,
+        erased_ms: 2,
+        reason: None,
+        forced: false,
+        how: HOW.to_owned(),
+        last_lsn: last.header.lsn,
+        last_record: Digest(last.header.hash),
+        anchored: None,
+        kept: KeptObjects::default(),
+        removed: RemovedObjects::default(),
+    }
+}
+
+#[test]
+fn a_history_without_a_key_holds_only_with_a_receipt_and_only_as_it_was_then() {
+    let world = World::new();
+    let longer = world.history(7, sound);
+    let records = longer[..6].to_vec();
+    world.anchor(&records[..4]);
+    world.keystore.destroy(world.tenant).unwrap();
+    assert_eq!(world.first_bad(records.clone()), Some((1, 1)), "no receipt");
+    let receipt = receipt_after(&world, &records[5]);
+    let check = |records: &[Record]| {
+        let mut walk = Walk::new(world.anchors.anchored(world.tenant));
+        walk.erased = Some(receipt.clone());
+        records.iter().for_each(|record| walk.record(record));
+        let last = records.last().map(|record| &record.header);
+        let tail = |header: &Header| Tail { lsn: header.lsn, epoch: 1, hash: header.hash };
+        walk.end(last.map(tail));
+        (walk.records, walk.first_bad.map(|bad| bad.what))
+    };
+    assert_eq!(check(&records), (6, None));
+    assert_eq!(check(&records[..5]), (5, None), "a node restored from an older backup");
+    let what = |records: &[Record]| check(records).1.unwrap_or_default();
+    assert!(what(&records[..3]).contains("anchored up to record 4"));
+    assert!(what(&[]).contains("anchored up to record 4"));
+    assert!(what(&longer).contains("ended with record 6"));
+    let other = world.history(6, |entry| entry.at = "2020-01-01T00:00:00.000Z".to_owned());
+    assert!(what(&other).contains("not the one that was anchored"));
 }

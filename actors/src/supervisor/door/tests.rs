@@ -108,6 +108,7 @@ impl Scene {
             region: "local".to_owned(),
             standing: Standing::Active,
             created_ms: 1,
+            erasure: None,
         };
         let plans = self.tenants.0.parts.shared.plans.clone();
         let reserve = ReserveTenant { row, unfounded: None, plans };

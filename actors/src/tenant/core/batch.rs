@@ -124,9 +124,9 @@ impl<'s> Batch<'s> {
         work.run(&mut cx)?;
         let (drafts, forms) =
             (std::mem::take(&mut cx.drafts), std::mem::take(&mut cx.forms_mentioned));
-        let people_touched = cx.people_touched;
+        let (people_touched, is_exempt) = (cx.people_touched, cx.is_exempt);
         self.people_touched |= people_touched;
-        self.charge_bytes(bytes_before)?;
+        self.charge_bytes(bytes_before, is_exempt)?;
         self.chain(origin, drafts, &forms);
         Ok(())
     }
@@ -146,6 +146,7 @@ impl<'s> Batch<'s> {
             drafts: Vec::new(),
             forms_mentioned: Vec::new(),
             people_touched: false,
+            is_exempt: false,
         }
     }
 
@@ -153,12 +154,12 @@ impl<'s> Batch<'s> {
         self.cx(principal, origin).actor()
     }
 
-    fn charge_bytes(&mut self, before: i64) -> Result<(), TenantError> {
+    fn charge_bytes(&mut self, before: i64, is_exempt: bool) -> Result<(), TenantError> {
         let delta = self.txn.stored_bytes_delta() - before;
         let used = self.state.used.of(Quota::StorageBytes);
         let after = used.saturating_add_signed(delta);
         let limit = plan_of(self.shared, &self.state).limit(Quota::StorageBytes);
-        if let Some(limit) = limit.filter(|&limit| delta > 0 && after > limit) {
+        if let Some(limit) = limit.filter(|&limit| delta > 0 && after > limit && !is_exempt) {
             return Err(TenantError::QuotaExceeded { quota: Quota::StorageBytes, limit });
         }
         self.state.used.set(Quota::StorageBytes, after);
@@ -204,7 +205,7 @@ impl<'s> Batch<'s> {
         for key in &old {
             self.txn.delete(key)?;
         }
-        self.charge_bytes(bytes_before)
+        self.charge_bytes(bytes_before, false)
     }
 
     /// Writes the audit rows and the state row, and seals the record. `None`: nothing changed.

@@ -25,6 +25,10 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Somebody whom the access list lets read.
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self { caller }
+    }
     /// Who reads.
     pub fn caller(&self) -> &Caller {
         &self.caller

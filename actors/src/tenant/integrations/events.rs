@@ -105,6 +105,17 @@ impl EventRow {
     }
 }
 
+/// What finds a repetition of an event, made of the event's own row.
+pub(crate) fn marker(
+    cx: &impl Reads,
+    integration: IntegrationId,
+    bytes: &[u8],
+) -> Result<(Key, EventId), TenantError> {
+    let row: EventRow = value::decode(bytes)?;
+    let digest = cx.digest(EVENT_LABEL, row.provider_event_id.as_bytes());
+    Ok((Key::ProviderEvent { integration, digest }, row.id))
+}
+
 /// Receives one delivery.
 pub struct ReceiveWebhook {
     /// For which integration.

@@ -85,6 +85,7 @@ impl Scene {
             drafts: Vec::new(),
             forms_mentioned: Vec::new(),
             people_touched: false,
+            is_exempt: false,
         };
         let result = command.run(&mut cx);
         let drafts = std::mem::take(&mut cx.drafts);

@@ -55,8 +55,8 @@ pub struct CommentView {
 
 /// A comment's row: the JSON it is answered with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct CommentRow {
-    json: ByteBuf,
+pub(crate) struct CommentRow {
+    pub(crate) json: ByteBuf,
 }
 
 /// Writes a comment; whoever calls it has checked that the asker may.
