@@ -3,58 +3,19 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use serde_json::json;
 use storage::log::segment::SegmentOptions;
 
-use crate::kit::{Dice, Launcher, Reply, Tenant, eventually, name_schema};
+use crate::kit::{Dice, Launcher, LoopDisk, Reply, Tenant, eventually, name_schema, number_from};
 
-const IMAGE_BYTES: u64 = 256 << 20;
+const IMAGE_BYTES: u64 = 192 << 20;
+/// What a round leaves behind, at most.
+const ROUND_BYTES: u64 = 20 << 20;
 /// What is left to the node when the rest is taken, beyond what it never touches.
 const LEFT_BYTES: u64 = 6 << 20;
 const NAME_BYTES: usize = 60_000;
-
-/// A small ext4 file system, gone with this value.
-struct Mount {
-    at: PathBuf,
-    _image: tempfile::TempDir,
-}
-
-impl Mount {
-    fn make() -> Result<Self, String> {
-        let home = tempfile::tempdir().map_err(|error| error.to_string())?;
-        let (image, at) = (home.path().join("image"), home.path().join("mount"));
-        fs::create_dir(&at).map_err(|error| error.to_string())?;
-        let file = fs::File::create(&image).map_err(|error| error.to_string())?;
-        file.set_len(IMAGE_BYTES).map_err(|error| error.to_string())?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&at))?;
-        Ok(Self { at, _image: home })
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let df =
-            Command::new("df").args(["--output=avail", "-B1"]).arg(&self.at).output().expect("df");
-        let text = String::from_utf8(df.stdout).expect("text");
-        text.lines().last().and_then(|line| line.trim().parse().ok()).expect("a number of bytes")
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        if let Err(error) = run(Command::new("umount").arg(&self.at)) {
-            eprintln!("{} stays mounted: {error}", self.at.display());
-        }
-    }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    output.status.success().then_some(()).ok_or_else(|| format!("{command:?}: {said}"))
-}
 
 /// Takes so many bytes, or all there are.
 fn ballast(path: &Path, bytes: u64) {
@@ -79,29 +40,28 @@ fn submit(tenant: &Tenant, form: &str, name: &str) -> Reply {
 
 #[test]
 fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
-    let mount = match Mount::make() {
-        Ok(mount) => mount,
+    let rounds = number_from("BULKHEAD_ATTACK_ROUNDS", 3);
+    let disk = match LoopDisk::make(IMAGE_BYTES + rounds * ROUND_BYTES) {
+        Ok(disk) => disk,
         Err(why) => {
-            println!("disk full: skipped, no small file system can be mounted here: {why}");
+            println!("SKIPPED: a full disk under the real program: {why}");
             return;
         }
     };
     let mut dice = Dice::thrown("disk full");
-    let launcher = Launcher::on(&mount.at.join("data")).set("data.segment_bytes", "1048576");
+    let launcher = Launcher::on(&disk.path().join("data")).set("data.segment_bytes", "1048576");
     let mut node = launcher.serve();
     let mut tenant = Tenant::sign_up(&node.client, "acme");
     let form = tenant.form_with(json!({"title": "Full", "schema": name_schema()}));
     let mut kept: Vec<(String, String)> = Vec::new();
     let mut refusals = 0;
     let reserve_bytes = SegmentOptions::default().reserve_bytes;
-    // The last time somebody else takes most of the reserve as well.
-    for (round, left_bytes) in
-        [reserve_bytes + LEFT_BYTES, reserve_bytes + LEFT_BYTES, reserve_bytes / 2]
-            .into_iter()
-            .enumerate()
-    {
-        let file = mount.at.join("ballast");
-        ballast(&file, mount.free_bytes() - left_bytes);
+    for round in 1..=rounds {
+        // Every third time somebody else takes most of the reserve as well.
+        let left_bytes =
+            if round % 3 == 0 { reserve_bytes / 2 } else { reserve_bytes + LEFT_BYTES };
+        let file = disk.path().join("ballast");
+        ballast(&file, disk.free_bytes() - left_bytes);
         let refused = fill(&tenant, &form, &mut dice, &mut kept);
         let what = format!("{refused:?}\n{}", node.stderr());
         assert_eq!((refused.status, refused.problem().as_str()), (503, "storage-full"), "{what}");
@@ -117,8 +77,8 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
         kept.push((id, name));
     }
     // Now all there is. The view may fail for good; the log does not, and a restart makes it good.
-    let file = mount.at.join("ballast");
-    ballast(&file, mount.free_bytes());
+    let file = disk.path().join("ballast");
+    ballast(&file, disk.free_bytes());
     let refused = fill(&tenant, &form, &mut dice, &mut kept);
     assert!(
         ["storage-full", "writes-stopped"].contains(&refused.problem().as_str()),
@@ -133,7 +93,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
     launcher.run(&["audit", "verify"]).expect(0);
     assert!(node.terminate().success());
     drop(node);
-    println!("disk full: {refusals} refusals, {} acknowledged, 0 lost", kept.len());
+    println!(
+        "ATTACK full rounds={rounds} refused={refusals} acknowledged={} lost=0 failed_reopenings=0",
+        kept.len()
+    );
 }
 
 /// Submits until it is refused.

@@ -1,20 +1,31 @@
 //! Randomness that can be repeated: the seed is printed, and a variable sets it.
 
 /// A splitmix64 generator. Fit for tests only.
-pub struct Dice(u64);
+pub struct Dice {
+    seed: u64,
+    state: u64,
+}
 
 impl Dice {
     /// Seeded by `BULKHEAD_TEST_SEED`, else anew; the seed is printed.
     pub fn thrown(test: &str) -> Self {
+        Self::thrown_by(test, "BULKHEAD_TEST_SEED")
+    }
+    /// Seeded by a variable of its own, else anew; the seed is printed.
+    pub fn thrown_by(test: &str, variable: &str) -> Self {
         let mut bytes = [0; 8];
         aws_lc_rs::rand::fill(&mut bytes).expect("randomness");
-        let seed = number_from("BULKHEAD_TEST_SEED", u64::from_be_bytes(bytes));
-        println!("{test}: BULKHEAD_TEST_SEED={seed}");
-        Self(seed)
+        let seed = number_from(variable, u64::from_be_bytes(bytes));
+        println!("{test}: {variable}={seed}");
+        Self { seed, state: seed }
+    }
+    /// What it was seeded with.
+    pub fn seed(&self) -> u64 {
+        self.seed
     }
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.state;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
         mixed ^ (mixed >> 31)

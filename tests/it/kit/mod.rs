@@ -1,23 +1,29 @@
 //! What the tests stand on: a running node, people in it, and a patient eye.
 
+mod acks;
 mod client;
 mod clock;
 mod dice;
 mod eventually;
 mod forge;
+mod loopdisk;
 mod parallel;
 mod peers;
 mod process;
+mod stores;
 mod walk;
 mod world;
 
+pub use acks::{Acks, Attempt, Tally};
 pub use client::{Client, Reply, raw};
 pub use clock::TestClock;
 pub use dice::{Dice, number_from};
 pub use eventually::eventually;
 pub use forge::{Forge, encode};
+pub use loopdisk::LoopDisk;
 pub use parallel::at_once;
 pub use peers::{Library, Peers, SIGNERS, Signing};
 pub use process::{Launcher, Outcome, Process};
-pub use walk::{Fixture, ends_the_caller, in_walking_order};
+pub use stores::{BUCKET, Emulator, ScriptedStore};
+pub use walk::{Fixture, ends_the_caller, exported, in_walking_order, restore_to, restored};
 pub use world::{PASSWORD, Tenant, World, WorldOptions, name_schema};

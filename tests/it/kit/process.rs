@@ -71,7 +71,7 @@ impl Launcher {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        let mut command = Command::new(program());
         command.args(words).stdin(Stdio::null()).env("BULKHEAD__DATA__DIR", &self.data);
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
@@ -103,9 +103,13 @@ impl Launcher {
 
     /// Starts a node and waits until it serves.
     pub fn serve(&self) -> Process {
+        self.try_serve().unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// Starts a node and waits until it serves, or says why it ended instead.
+    pub fn try_serve(&self) -> Result<Process, String> {
         let mut process = self.launch(&["serve"]);
-        process.wait_until_ready();
-        process
+        process.try_until_ready().map(|()| process)
     }
 }
 
@@ -137,15 +141,22 @@ impl Process {
 
     /// Waits until it announces itself in its data directory.
     pub fn wait_until_ready(&mut self) {
+        self.try_until_ready().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    /// Waits until it announces itself, or says why it ended instead.
+    pub fn try_until_ready(&mut self) -> Result<(), String> {
         let presence = eventually("a node that serves", || {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                panic!("the node ended with {status}: {}", self.stderr());
+                return Some(Err(format!("the node ended with {status}: {}", self.stderr())));
             }
-            presence::read(&self.data).filter(|presence| presence.pid == self.pid())
-        });
+            let found = presence::read(&self.data).filter(|found| found.pid == self.pid());
+            found.map(Ok)
+        })?;
         self.ready_after = self.clock.monotonic();
         self.client = Client::new(&presence.http);
         self.ops = Client::new(&presence.ops);
+        Ok(())
     }
 
     /// Ends it in the middle of whatever it does.
@@ -160,6 +171,16 @@ impl Process {
         assert!(told.expect("kill runs").success());
         eventually("a stopped node", || self.child.try_wait().expect("a child of our own"))
     }
+}
+
+/// The program under test: the one built with the tests, unless a variable names another build of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "which build is tested is no configuration of a node"
+)]
+fn program() -> PathBuf {
+    let named = std::env::var_os("BULKHEAD_BIN").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_bulkhead")))
 }
 
 impl Drop for Process {

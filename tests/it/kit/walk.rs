@@ -1,9 +1,11 @@
 //! Walking the route table: for each route, resources of its own and a request that works on them.
 
+use actors::env::{Clock as _, SystemClock, rfc3339};
 use bulkhead::http::routes::{ROUTES, Route, Verb};
 use serde_json::{Value, json};
 
 use super::client::{Client, Reply};
+use super::eventually::eventually;
 use super::world::{Tenant, World};
 
 /// Resources of one tenant, fresh for one route, so that a call that deletes harms no other.
@@ -16,6 +18,8 @@ pub struct Fixture {
     integration: String,
     secret: String,
     event: String,
+    restore: String,
+    export: String,
     tenant: String,
     serial: usize,
 }
@@ -61,6 +65,13 @@ impl Fixture {
             fixture.session =
                 current.expect("a current session")["id"].as_str().expect("an id").to_owned();
         }
+        if path.contains("{export}") {
+            let asked = owner.act("/v1/tenant/exports", 202);
+            fixture.export = exported(owner, &asked.str("/id")).str("/id");
+        }
+        if path.contains("{restore}") {
+            fixture.restore = restore_to(owner, &now()).str("/id");
+        }
         if path.contains("{integration}") {
             fixture.make_integration(world, tenant, route);
         }
@@ -97,6 +108,8 @@ impl Fixture {
             integration: id("in"),
             secret: id("sk"),
             event: id("ev"),
+            restore: id("rs"),
+            export: id("ex"),
             tenant: id("tn"),
             serial,
         }
@@ -117,6 +130,8 @@ impl Fixture {
             .replace("{integration}", &self.integration)
             .replace("{secret}", &self.secret)
             .replace("{event}", &self.event)
+            .replace("{restore}", &self.restore)
+            .replace("{export}", &self.export)
             .replace("{tenant}", &self.tenant)
             .replace("{seq}", "1")
     }
@@ -128,6 +143,8 @@ impl Fixture {
         let serial = self.serial;
         match route.id {
             "members.add" => body["email"] = json!(format!("sample{serial}@walk.example")),
+            // Back to what is: whoever may ask changes nothing by it.
+            "restores.request" => body["at"] = json!(now()),
             "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
             "platform.create-tenant" => {
                 body["slug"] = json!(format!("sample-{serial}"));
@@ -139,9 +156,43 @@ impl Fixture {
 
     /// Calls the route as `client`.
     pub fn call(&self, route: &Route, client: &Client) -> Reply {
-        let client = client.with_header("x-request-id", "walk");
-        client.call(route.verb.name(), &self.path(route), self.body(route).as_ref())
+        let walker = client.with_header("x-request-id", "walk");
+        let reply = walker.call(route.verb.name(), &self.path(route), self.body(route).as_ref());
+        if route.id == "restores.request" && reply.status == 202 {
+            restored(client, &reply.str("/id"));
+        }
+        if route.id == "exports.request" && reply.status == 202 {
+            exported(client, &reply.str("/id"));
+        }
+        reply
     }
+}
+
+fn now() -> String {
+    rfc3339(SystemClock::new().now_ms())
+}
+
+/// Waits until an export is over, one way or the other; answers what it says then.
+pub fn exported(reader: &Client, id: &str) -> Reply {
+    eventually("an export that ends", || {
+        let reply = reader.get(&format!("/v1/tenant/exports/{id}"), 200);
+        (reply.str("/status") != "running").then_some(reply)
+    })
+}
+
+/// Takes the client's tenant back to a time, and waits until it is there. The answer to asking.
+pub fn restore_to(owner: &Client, at: &str) -> Reply {
+    let asked = owner.post("/v1/tenant/restores", json!({"at": at}), 202);
+    restored(owner, &asked.str("/id"));
+    asked
+}
+
+/// Waits until a restore is over, one way or the other; answers what it says then.
+pub fn restored(reader: &Client, id: &str) -> Reply {
+    eventually("a restore that ends", || {
+        let reply = reader.call("GET", &format!("/v1/tenant/restores/{id}"), None);
+        (reply.status == 200 && reply.str("/status") != "running").then_some(reply)
+    })
 }
 
 fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> String {
