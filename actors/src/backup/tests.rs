@@ -1,0 +1,6 @@
+//! Tests of backups' arithmetic, by module.
+
+mod documents;
+mod garbage;
+mod rotation;
+mod samples;
