@@ -12,13 +12,21 @@ use actors::quota::Plans;
 use actors::rate::Policies;
 use serde::{Deserialize, Serialize};
 
+mod archive;
+mod backup;
+mod erasure;
 mod check;
+mod keys;
 mod network;
 mod place;
 mod source;
 #[cfg(test)]
 mod tests;
 
+pub use backup::{Backup, Span, SpanError};
+pub use erasure::Erasure;
+pub use archive::{Archive, ArchiveFileError, FileFault, archive_options};
+pub use keys::{KeySource, Keys, Token};
 pub use network::{Network, NetworkError};
 
 /// The whole configuration of a node, checked.
@@ -31,6 +39,14 @@ pub struct Config {
     pub ops: Ops,
     /// Where data is kept.
     pub data: Data,
+    /// Where key-encryption keys come from.
+    pub keys: Keys,
+    /// Where what the data directory no longer has to hold rests.
+    pub archive: Archive,
+    /// When backups are taken.
+    pub backup: Backup,
+    /// How tenants are erased.
+    pub erasure: Erasure,
     /// What the node says of itself.
     pub node: Identity,
     /// Log lines.

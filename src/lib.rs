@@ -6,7 +6,9 @@
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod exports;
 pub mod http;
+pub mod jobs;
 pub mod limits;
 pub mod metrics;
 pub mod ops;

@@ -41,6 +41,12 @@ pub enum StartError {
     /// The data directory cannot be opened.
     #[error("the data directory cannot be opened")]
     Store(#[from] OpenError),
+    /// A file that the archive needs cannot be used.
+    #[error(transparent)]
+    ArchiveFile(#[from] crate::config::ArchiveFileError),
+    /// The archive cannot be opened.
+    #[error("the archive cannot be opened")]
+    Archive(#[from] storage::archive::ArchiveError),
     /// The log of signed checkpoints cannot be opened.
     #[error("the anchor log cannot be opened")]
     AnchorLog(#[from] storage::anchor_log::AnchorLogError),
@@ -96,6 +102,8 @@ impl StartError {
         matches!(
             self,
             Self::Bind { .. }
+                | Self::ArchiveFile(_)
+                | Self::Archive(storage::archive::ArchiveError::Misconfigured { .. })
                 | Self::Store(
                     OpenError::InUse { .. }
                         | OpenError::NewerFormat { .. }

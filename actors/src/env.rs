@@ -112,6 +112,14 @@ impl Entropy for SystemEntropy {
     }
 }
 
+/// The time, Unix milliseconds, that an RFC 3339 text with any offset means; nothing for other texts
+/// and times before 1970.
+pub fn parse_rfc3339(text: &str) -> Option<u64> {
+    let well_known = &time::format_description::well_known::Rfc3339;
+    let at = time::OffsetDateTime::parse(text, well_known).ok()?;
+    u64::try_from(at.unix_timestamp_nanos().div_euclid(1_000_000)).ok()
+}
+
 /// RFC 3339 UTC text of a time in Unix milliseconds, with milliseconds.
 pub fn rfc3339(unix_ms: u64) -> String {
     const FORMAT: &[time::format_description::BorrowedFormatItem<'_>] = time::macros::format_description!(

@@ -37,7 +37,13 @@ pub fn drive(port: u16, pid: u32, requests: &[Vec<u8>], load: Load) -> Figures {
     }
 }
 
-fn run(port: u16, requests: &[Vec<u8>], connections: usize, duration: Duration) -> Vec<Duration> {
+/// Sends `requests` as [`drive`] does, and gives each answer's latency.
+pub fn run(
+    port: u16,
+    requests: &[Vec<u8>],
+    connections: usize,
+    duration: Duration,
+) -> Vec<Duration> {
     let all = Mutex::new(Vec::new());
     let deadline = now() + duration;
     std::thread::scope(|scope| {

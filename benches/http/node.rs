@@ -41,7 +41,8 @@ impl Node {
         Self::start_in(dir)
     }
 
-    fn start_in(dir: tempfile::TempDir) -> Self {
+    /// Starts a node on what another left behind.
+    pub fn start_in(dir: tempfile::TempDir) -> Self {
         let config = dir.path().join("config.toml");
         let rates: String = ["sign_in", "sign_up", "recover", "api", "public", "hooks"]
             .iter()
@@ -113,7 +114,21 @@ impl Node {
         self.agent.get(url).call().expect("metrics").body_mut().read_to_string().expect("a text")
     }
 
-    fn resident_mb(&self) -> f64 {
+    /// The directory with the node's data and configuration.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Kills the node, as a crash would, and gives back its directory.
+    pub fn kill(mut self) -> tempfile::TempDir {
+        self.child.kill().expect("a running node");
+        self.child.wait().expect("an end");
+        let empty = tempfile::tempdir().expect("a directory");
+        std::mem::replace(&mut self.dir, empty)
+    }
+
+    /// Megabytes of memory that are the node's own.
+    pub fn resident_mb(&self) -> f64 {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("a node");
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a figure");
@@ -140,6 +155,15 @@ impl Drop for Node {
 }
 
 impl Person<'_> {
+    /// Signs in again: an access token lasts for some minutes.
+    pub fn sign_in(&mut self, n: usize) {
+        let body = json!({"tenant": format!("bench-{n}"), "email": "owner@example.com", "password": "correct horse battery"});
+        let url = format!("http://127.0.0.1:{}/v1/auth/sign-in", self.node.port);
+        let sent = self.node.agent.post(url).header("content-type", "application/json");
+        let text = sent.send(body.to_string()).expect("an answer").body_mut().read_to_string();
+        let signed: Value = serde_json::from_str(&text.expect("a text")).expect("JSON");
+        self.token = signed["access_token"].as_str().expect("a token").to_owned();
+    }
     /// The bytes of a request by this person.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Vec<u8> {
         let (length, token) = (body.len(), &self.token);

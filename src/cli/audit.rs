@@ -81,5 +81,10 @@ fn text(report: &Value) -> String {
 }
 
 fn verified(report: &Value) -> String {
-    if report["ok"] == true { "verified" } else { "BROKEN" }.to_owned()
+    match (report["ok"] == true, report["erased_at"].is_string()) {
+        (true, false) => "verified",
+        (true, true) => "erased",
+        (false, _) => "BROKEN",
+    }
+    .to_owned()
 }

@@ -15,11 +15,17 @@ use crate::runtime::StartError;
 use crate::telemetry::TelemetryError;
 
 mod audit;
+mod backup;
 mod config;
 mod demo;
+mod drill;
+mod erase;
+mod keys;
 mod output;
 mod password;
 mod platform_admin;
+mod progress;
+mod restore;
 mod serve;
 mod tenant;
 mod user;
@@ -52,6 +58,16 @@ enum Command {
     /// Verify audit chains in the store.
     #[command(subcommand)]
     Audit(audit::Audit),
+    /// Take, list and verify backups of the node.
+    #[command(subcommand)]
+    Backup(backup::Backup),
+    /// Restore a backup onto an empty machine.
+    Restore(restore::Restore),
+    /// Prove that a backup can be restored, by restoring it beside the node.
+    Drill(drill::Drill),
+    /// Show and rotate the key-encryption key.
+    #[command(subcommand)]
+    Keys(keys::Keys),
     /// Check and show the effective configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -102,6 +118,13 @@ impl Place {
     /// Does `command` on the running node, or on the stopped one's data.
     fn control(&self, command: ControlCommand) -> Result<ControlReply, CliError> {
         Ok(client::run(self.load_existing()?, command)?)
+    }
+
+    /// Does `command`, which takes its time, and shows how far it is.
+    fn control_long(&self, command: ControlCommand) -> Result<ControlReply, CliError> {
+        let mut display = progress::Display::new();
+        let watch = &mut |status: &_| display.show(status);
+        Ok(client::run_job(self.load_existing()?, command, watch)?)
     }
 }
 
@@ -192,6 +215,10 @@ impl Cli {
             Command::User(user) => user.run(),
             Command::PlatformAdmin(admin) => admin.run(),
             Command::Audit(audit) => audit.run(),
+            Command::Backup(backup) => backup.run(),
+            Command::Restore(restore) => restore.run(),
+            Command::Drill(drill) => drill.run(),
+            Command::Keys(keys) => keys.run(),
             Command::Config(config) => config.run(),
             Command::Openapi => Output::new(true).json(&crate::http::openapi::document()),
             Command::Completions { shell } => {

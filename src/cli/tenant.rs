@@ -1,11 +1,15 @@
 //! `bulkhead tenant`: the life of tenants.
 
+use actors::tenant::directory::Standing;
 use clap::Subcommand;
 
 use crate::cli::output::{self, Output};
 use crate::cli::password::{Password, PasswordSource};
+use crate::cli::erase::{Erase, VerifyReceipt};
 use crate::cli::{CliError, Place};
 use crate::control::{ControlCommand, ControlReply, Person, TenantLine};
+
+pub mod portable;
 
 /// What to do with tenants.
 #[derive(Debug, Subcommand)]
@@ -47,6 +51,45 @@ pub enum Tenant {
         #[command(flatten)]
         common: Common,
     },
+    /// Take a tenant back to an earlier time, or make a new tenant of what it was then.
+    Restore {
+        /// Its id or short name.
+        #[arg(long)]
+        tenant: String,
+        /// The time, RFC 3339: 2026-05-04T13:37:00Z.
+        #[arg(long, value_name = "TIME")]
+        at: String,
+        /// Make a new tenant of this short name; the tenant itself stays as it is.
+        #[arg(long, value_name = "SLUG")]
+        into: Option<String>,
+        /// Leave personal data out of the new tenant.
+        #[arg(long, requires = "into")]
+        sanitise: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Make a new tenant of what another is now.
+    Clone {
+        /// The id or short name of the other.
+        tenant: String,
+        /// The short name of the new one.
+        slug: String,
+        /// Leave personal data out.
+        #[arg(long)]
+        sanitise: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Write a tenant to a bundle, for another node to take up.
+    Export(portable::Export),
+    /// Take up a tenant from a bundle, with the id and the audit log it has.
+    Import(portable::Import),
+    /// Show what a bundle is, and check its signature and its bytes.
+    InspectBundle(portable::InspectBundle),
+    /// Destroy a tenant's key, so that nothing of it can be read any more: after erasure.delay, or now.
+    Erase(Erase),
+    /// Check the receipt of an erasure, without any node.
+    VerifyReceipt(VerifyReceipt),
     /// Serve a suspended tenant again.
     Resume {
         /// Its id or short name.
@@ -89,6 +132,17 @@ impl Tenant {
             Self::Suspend { tenant, common } => {
                 one(ControlCommand::SuspendTenant { tenant }, &common)
             }
+            Self::Restore { tenant, at, into, sanitise, common } => {
+                restore(tenant, Some(at), into, sanitise, &common)
+            }
+            Self::Clone { tenant, slug, sanitise, common } => {
+                restore(tenant, None, Some(slug), sanitise, &common)
+            }
+            Self::Export(export) => export.run(),
+            Self::Import(import) => import.run(),
+            Self::InspectBundle(inspect) => inspect.run(),
+            Self::Erase(erase) => erase.run(),
+            Self::VerifyReceipt(verify) => verify.run(),
             Self::Resume { tenant, common } => {
                 one(ControlCommand::ResumeTenant { tenant }, &common)
             }
@@ -113,6 +167,30 @@ fn create(
     match password {
         Some(password) => show_generated(&password),
         None => Ok(()),
+    }
+}
+
+fn restore(
+    tenant: String,
+    at: Option<String>,
+    into: Option<String>,
+    sanitise: bool,
+    common: &Common,
+) -> Result<(), CliError> {
+    let command = ControlCommand::RestoreTenant { tenant, at, into, sanitise };
+    match common.place.control_long(command)? {
+        ControlReply::Restored(report) => common.output().either(&report, || {
+            format!(
+                "tenant   {}\nslug     {}\nas of    {} (record {})\nchanged  {} rows\ntook     {} ms",
+                report.tenant,
+                report.slug,
+                report.as_of,
+                report.lsn,
+                report.rows_changed,
+                report.took_ms
+            )
+        }),
+        _ => Err(unexpected()),
     }
 }
 
@@ -144,7 +222,7 @@ fn card(line: &TenantLine) -> String {
         line.name,
         line.plan,
         line.region,
-        standing(line),
+        standing(line.status),
         line.created_at
     )
 }
@@ -157,7 +235,7 @@ fn list(lines: &[TenantLine]) -> String {
                 line.slug.clone(),
                 line.id.to_string(),
                 line.plan.clone(),
-                standing(line).to_owned(),
+                standing(line.status).to_owned(),
                 line.created_at.clone(),
                 line.name.clone(),
             ]
@@ -166,10 +244,12 @@ fn list(lines: &[TenantLine]) -> String {
     output::table(["SLUG", "ID", "PLAN", "STATUS", "CREATED", "NAME"], &rows)
 }
 
-fn standing(line: &TenantLine) -> &'static str {
-    use actors::tenant::directory::Standing;
-    match line.status {
+/// A standing's name.
+pub fn standing(status: Standing) -> &'static str {
+    match status {
         Standing::Active => "active",
         Standing::Suspended => "suspended",
+        Standing::Erasing => "erasing",
+        Standing::Erased => "erased",
     }
 }

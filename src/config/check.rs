@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::source::Sources;
-use super::{Config, ConfigError, place};
+use super::{Config, ConfigError, archive, place};
 
 /// Largest request body that may be configured, in bytes.
 const BODY_BYTES_CEILING: usize = 64 * 1024 * 1024;
@@ -15,6 +15,10 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), ConfigErro
     http(config, sources)?;
     ops(config, sources)?;
     data(config, sources)?;
+    super::keys::check(&config.keys, sources)?;
+    archive::check(config, sources)?;
+    super::backup::check(config, sources)?;
+    super::erasure::check(config, sources)?;
     node(config, sources)?;
     limits(config, sources)?;
     plans(config, sources)?;

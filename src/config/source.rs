@@ -14,7 +14,7 @@ use super::{Config, ConfigError, Overrides, place};
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "BULKHEAD__";
 /// Keys without a default, which `DEFAULTS` therefore cannot name.
-const OPTIONAL: [&str; 9] = [
+const OPTIONAL: [&str; 21] = [
     "http.port",
     "http.public_url",
     "http.base_domain",
@@ -23,6 +23,18 @@ const OPTIONAL: [&str; 9] = [
     "ops.port",
     "ops.token_file",
     "data.dir",
+    "keys.retiring",
+    "keys.directory",
+    "keys.exec",
+    "keys.pkcs11.module",
+    "keys.pkcs11.label",
+    "keys.pkcs11.pin_file",
+    "keys.pkcs11.key",
+    "archive.endpoint",
+    "archive.region",
+    "archive.access_key_id_file",
+    "archive.secret_access_key_file",
+    "archive.service_account_file",
     "plans.trial.days",
 ];
 /// How alike two keys must be before one is offered for the other.

@@ -107,6 +107,12 @@ fn wrong_values_say_what_would_be_right() {
         ("[log]\nlevel = \"loud=loud\"", "log.level", ""),
         ("[limits]\nbody_bytes_max = 1", "limits.body_bytes_max", "64 MiB"),
         ("[node]\nsecurity_contact = \"ada\"", "node.security_contact", "mailto:"),
+        ("[keys]\nsource = \"vault\"", "keys.source", "directory, exec, pkcs11"),
+        ("[keys]\nsource = \"directory\"", "keys.source", "needs keys.directory"),
+        ("[keys]\nretiring = \"exec\"", "keys.retiring", "needs keys.exec"),
+        ("[keys]\nsource = \"directory\"\ndirectory = \"kek\"", "keys.directory", "absolute"),
+        ("[keys]\nsource = \"exec\"\nexec = []", "keys.exec", "no program"),
+        ("[keys.pkcs11]\nmodule = \"/m.so\"", "keys.pkcs11.label", "missing"),
     ];
     for (file, key, hint) in cases {
         let text = refusal(file, &[]);

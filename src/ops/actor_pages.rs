@@ -78,6 +78,8 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
         "failures": stats.failures,
         "suspects": stats.suspects,
     });
+    let watch = app.key_watch.stats();
+    let watch = json!({ "sealed": watch.sealed, "pulled": watch.pulled, "late": watch.late });
     let inbox = app.inbox.report().await;
     let inbox = inbox.map_or(Value::Null, |report| json!(report));
     let supervisors = vec![
@@ -92,6 +94,11 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
             name: "AuditAnchor",
             owns: "signed checkpoints over all histories",
             counters: anchor,
+        },
+        Supervisor {
+            name: "KeyWatch",
+            owns: "which customers withhold their tenants' keys",
+            counters: watch,
         },
         Supervisor {
             name: "WebhookInbox",

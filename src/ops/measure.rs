@@ -29,12 +29,15 @@ pub async fn node(app: &App, keeper: &KeeperHandle, is_ready: bool) -> String {
     text.family(Gauge, "bulkhead_build_info", "The running version.", version);
     text.value(Gauge, "bulkhead_ready", "Whether the node should get traffic.", is_ready);
     storage(&mut text, app);
+    archive(&mut text, app);
+    secrets(&mut text, app);
     tenants(&mut text, app);
     rates(&mut text, app);
     if let Some(report) = app.inbox.report().await {
         webhooks(&mut text, &report);
     }
     anchor(&mut text, app);
+    backups(&mut text, app);
     quotas(&mut text, keeper);
     process(&mut text);
     match app.metrics.text() {
@@ -66,10 +69,60 @@ fn storage(text: &mut Exposition, app: &App) {
     text.value(Gauge, "bulkhead_view_bytes", "Bytes of the view on disk.", app.store.view_bytes());
 }
 
+fn archive(text: &mut Exposition, app: &App) {
+    let stats = app.archivist.stats();
+    let counters = [
+        ("bulkhead_archive_segments_total", "Segments put into the archive.", stats.archived),
+        ("bulkhead_archive_snapshots_total", "Snapshots put into the archive.", stats.snapshots),
+        ("bulkhead_archive_let_go_total", "Archived segments removed from the log.", stats.let_go),
+        ("bulkhead_archive_failures_total", "Rounds of archiving that failed.", stats.failures),
+    ];
+    for (name, help, value) in counters {
+        text.value(Counter, name, help, value);
+    }
+    text.value(
+        Gauge,
+        "bulkhead_archive_segments_waiting",
+        "Complete segments that are not in the archive.",
+        stats.waiting,
+    );
+    let is_failing = stats.failing.is_some();
+    text.value(
+        Gauge,
+        "bulkhead_archive_failing",
+        "Whether the last round of archiving failed.",
+        is_failing,
+    );
+    if let Some(at_ms) = stats.succeeded_ms {
+        let at = std::time::Duration::from_millis(at_ms).as_secs_f64();
+        let name = "bulkhead_archive_last_success_timestamp_seconds";
+        text.value(Gauge, name, "When a round last succeeded.", at);
+    }
+}
+
+fn secrets(text: &mut Exposition, app: &App) {
+    let age_s = app.store.keystore().kek_age_seconds(app.env.now_ms());
+    let ages = [([("secret", "kek".to_owned())], age_s)];
+    text.family(Gauge, "secret_age_seconds", "Age of each secret's current version.", ages);
+    let watch = app.key_watch.stats();
+    text.value(
+        Counter,
+        "bulkhead_keys_pulled_total",
+        "How often a customer's key was found withheld.",
+        watch.pulled,
+    );
+    text.value(
+        Counter,
+        "bulkhead_key_answers_late_total",
+        "How often a customer's source did not answer in time.",
+        watch.late,
+    );
+}
+
 fn tenants(text: &mut Exposition, app: &App) {
     let mut states = BTreeMap::new();
     let (mut in_flight, mut queue, mut restarts, mut resident) = (0, 0, 0, 0);
-    for name in ["asleep", "waking", "awake", "stopping", "faulted"] {
+    for name in ["asleep", "waking", "awake", "stopping", "faulted", "held", "sealed"] {
         states.insert(name, 0_u64);
     }
     for health in app.tenants.health() {
@@ -115,6 +168,8 @@ pub fn state_name(state: State) -> &'static str {
         State::Awake => "awake",
         State::Stopping => "stopping",
         State::Faulted => "faulted",
+        State::Held => "held",
+        State::Sealed => "sealed",
     }
 }
 
@@ -168,6 +223,39 @@ fn anchor(text: &mut Exposition, app: &App) {
         let age = std::time::Duration::from_millis(age_ms).as_secs_f64();
         text.value(Gauge, "bulkhead_anchor_age_seconds", "Age of the newest checkpoint.", age);
     }
+}
+
+fn backups(text: &mut Exposition, app: &App) {
+    let stats = app.backups.stats();
+    let seconds = |ms: u64| std::time::Duration::from_millis(ms).as_secs_f64();
+    if let Some(at_ms) = stats.succeeded_ms {
+        text.value(
+            Gauge,
+            "bulkhead_backup_last_success_timestamp_seconds",
+            "When the newest backup was taken.",
+            seconds(at_ms),
+        );
+    }
+    text.value(
+        Counter,
+        "bulkhead_backup_failures_total",
+        "Backups that failed since the start.",
+        stats.failures,
+    );
+    if let Some(at_ms) = stats.drilled_ms {
+        text.value(
+            Gauge,
+            "bulkhead_drill_last_success_timestamp_seconds",
+            "When the newest restore drill passed.",
+            seconds(at_ms),
+        );
+    }
+    text.value(
+        Gauge,
+        "bulkhead_drill_overdue",
+        "Whether the last restore drill that passed is too long ago.",
+        stats.is_drill_overdue,
+    );
 }
 
 fn quotas(text: &mut Exposition, keeper: &KeeperHandle) {

@@ -4,25 +4,34 @@
 use std::path::Path;
 use std::sync::{Arc, Weak};
 
-use actors::audit::anchor::{AnchorHandle, AnchorOptions};
+use actors::archivist::ArchivistHandle;
+use actors::audit::anchor::{AnchorHandle, AnchorOptions, signing_key};
+use actors::backup::Source;
+use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
+use actors::erasure::{ErasureHandle, ErasureOptions};
+use actors::key_watch::KeyWatchHandle;
 use actors::host::Hosts;
 use actors::quota::Plan;
 use actors::quota::keeper::KeeperHandle;
 use actors::rate::RateLimiter;
 use actors::supervisor::{Supervisor, SupervisorOptions};
 use actors::tenant::core::Shared;
+use actors::travel::TimeTravel;
 use actors::webhook::inbox::WebhookInbox;
 use storage::anchor_log::AnchorLog;
+use storage::archive::object::ObjectArchive;
 use storage::disk::RealDisk;
 use storage::log::segment::SegmentOptions;
 use storage::store::{Store, StoreOptions};
 
 use super::{Phase, Phases, RELEASE_TIMEOUT, StartError};
-use crate::config::Config;
+use crate::config::{Config, archive_options};
+use crate::exports::Exports;
 use crate::http::app::App;
 use crate::http::passwords::Passwords;
 use crate::http::tokens::Tokens;
+use crate::jobs::Jobs;
 use crate::metrics::Metrics;
 
 /// What tokens name as their issuer when no public URL is configured.
@@ -46,12 +55,15 @@ impl Vault {
 
     fn open_blocking(config: &Config) -> Result<Self, StartError> {
         let dir = &config.data.dir;
+        let archive = ObjectArchive::open(&archive_options(config)?)?;
         let store = Store::open(StoreOptions {
+            archive: Some(archive),
             cache_bytes: config.data.cache_bytes,
             segment: SegmentOptions {
                 segment_bytes: config.data.segment_bytes,
                 ..SegmentOptions::default()
             },
+            keys: config.keys.options(),
             ..StoreOptions::new(dir)
         })?;
         let anchors = AnchorLog::open(Arc::new(RealDisk), &anchors_dir(dir))?;
@@ -102,6 +114,15 @@ impl Engine {
         let Vault { store, anchors } = vault;
         let plans = Arc::new(config.plans.clone());
         let origin = config.node.origin.clone();
+        let source = Source {
+            store: store.clone(),
+            anchors: anchors.clone(),
+            signer: Arc::new(signing_key(store.keystore(), &origin, &env)?),
+            region: config.node.region.clone(),
+            data_dir: config.data.dir.clone(),
+            keys: config.keys.options(),
+            env: env.clone(),
+        };
         let options = AnchorOptions { store: store.clone(), anchors, origin, env: env.clone() };
         let anchor = AnchorHandle::start(options)?;
         let keeper = KeeperHandle::start(plans.clone(), env.clone());
@@ -125,7 +146,28 @@ impl Engine {
             default_plan: config.signup.plan.clone(),
         })
         .await?;
+        let archivist =
+            ArchivistHandle::start(store.clone(), config.archive.policy(), env.clone());
+        let travel = TimeTravel::new(tenants.clone());
+        let key_watch = KeyWatchHandle::start(tenants.clone(), travel.clone());
+        let erasures = ErasureHandle::start(ErasureOptions {
+            tenants: tenants.clone(),
+            travel: travel.clone(),
+            keeper: keeper.clone(),
+            anchors: source.anchors.clone(),
+            signer: source.signer.clone(),
+            delay: config.erasure.delay.0,
+        });
+        let policy = config.backup.policy(config.archive.policy().window);
+        let backups = BackupHandle::start(source, policy, tenants.clone());
         let app = App {
+            backups,
+            travel,
+            erasures,
+            key_watch,
+            jobs: Jobs::default(),
+            exports: Exports::default(),
+            archivist,
             config,
             env,
             tenants,
@@ -162,6 +204,7 @@ impl Engine {
     /// Stops the actors and closes the store.
     pub async fn close(self) -> Result<(), StartError> {
         self.rest().await;
+        self.app.backups.stop();
         self.app.anchor.stop().await;
         let store = self.app.store.clone();
         drop(self);
