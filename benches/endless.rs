@@ -104,12 +104,15 @@ fn megabytes(dir: &Path) -> f64 {
     bytes as f64 / 1e6
 }
 
+/// A name, where it is read, and the megabytes it may grow by chance.
+type Figure = (&'static str, fn(&Sizes) -> f64, f64);
+
 /// Compares the second half of the run with its first: the first grows into its caches.
 fn verdict(all: &[Sizes]) -> ExitCode {
     let (first, second) = all.split_at(all.len().div_ceil(2));
     let most = |sizes: &[Sizes], of: fn(&Sizes) -> f64| sizes.iter().map(of).fold(0.0, f64::max);
     let mut is_flat = true;
-    let figures: [(&str, fn(&Sizes) -> f64, f64); 3] = [
+    let figures: [Figure; 3] = [
         ("resident", |sizes| sizes.resident_mb, 40.0),
         // A segment is 64 MiB; which are complete at the moment of a look is chance.
         ("log", |sizes| sizes.log_mb, 140.0),

@@ -12,6 +12,7 @@ mod drive;
 #[path = "http/floor.rs"]
 mod floor;
 #[path = "http/node.rs"]
+#[expect(dead_code, reason = "shared with the bench of endless writes")]
 mod node;
 
 use drive::{Load, drive};

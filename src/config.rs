@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 mod archive;
 mod backup;
-mod erasure;
 mod check;
+mod erasure;
 mod keys;
 mod network;
 mod place;
@@ -23,9 +23,9 @@ mod source;
 #[cfg(test)]
 mod tests;
 
+pub use archive::{Archive, ArchiveFileError, FileFault, archive_options};
 pub use backup::{Backup, Span, SpanError};
 pub use erasure::Erasure;
-pub use archive::{Archive, ArchiveFileError, FileFault, archive_options};
 pub use keys::{KeySource, Keys, Token};
 pub use network::{Network, NetworkError};
 

@@ -217,7 +217,7 @@ pub enum ControlReply {
     /// What a restore did.
     Restored(restore::RestoreReport),
     /// A bundle that was written.
-    Exported(portable::BundleReport),
+    Exported(Box<portable::BundleReport>),
     /// A tenant that was taken up from a bundle.
     Imported(portable::ImportReport),
     /// A backup that was taken.
@@ -414,7 +414,8 @@ async fn create_user(
     let password_phc = Some(hash(app, &person.email, person.password).await?);
     let handle = app.tenants.find(tenant).await?;
     let command = AddMember { email: person.email, role, password_phc };
-    let answered = handle.command(by_the_operator(tenant), Origin::default(), None, command).await?;
+    let answered =
+        handle.command(by_the_operator(tenant), Origin::default(), None, command).await?;
     let user = serde_json::from_slice(&answered.reply.1.json)
         .map_err(|error| ControlError::Refused { message: error.to_string() })?;
     Ok(ControlReply::User(user))

@@ -12,10 +12,10 @@
 //! and a warning is logged once.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use storage::store::Store;
 
 use crate::env::Env;
@@ -50,7 +50,8 @@ pub struct ArchivistStats {
 }
 
 struct Shared {
-    store: Arc<Store>,
+    /// Not what keeps the store open when the node stops.
+    store: Weak<Store>,
     policy: Policy,
     env: Env,
     stats: Mutex<ArchivistStats>,
@@ -67,10 +68,10 @@ pub struct ArchivistHandle(Arc<Shared>);
 
 impl ArchivistHandle {
     /// Starts the archivist on this thread's arbiter.
-    pub fn start(store: Arc<Store>, policy: Policy, env: Env) -> Self {
+    pub fn start(store: &Arc<Store>, policy: Policy, env: Env) -> Self {
         let now_ms = millis(env.monotonic());
         let shared = Arc::new(Shared {
-            store,
+            store: Arc::downgrade(store),
             policy,
             env: env.clone(),
             stats: Mutex::default(),
@@ -105,8 +106,18 @@ impl ArchivistHandle {
     /// # Errors
     /// As for [`pass::pass`].
     pub fn round(&self) -> Result<pass::Done, PassError> {
-        self.0.store.log().roll()?;
+        if let Some(store) = self.0.store.upgrade() {
+            store.log().roll()?;
+        }
         self.0.round()
+    }
+
+    /// Begins no more rounds, and waits for one that is under way.
+    pub async fn stop(&self) {
+        let mut look = tokio::time::interval(Duration::from_millis(5));
+        while self.0.is_busy.swap(true, Ordering::AcqRel) {
+            look.tick().await;
+        }
     }
 }
 
@@ -117,23 +128,25 @@ impl Shared {
     }
 
     fn waiting(&self) -> u64 {
-        let archived = self.store.cold().and_then(|cold| cold.known());
-        let sealed = self.store.log().sealed();
-        let is_waiting = |number: u64| archived.as_ref().is_none_or(|known| !known.contains(&number));
+        let Some(store) = self.store.upgrade() else { return 0 };
+        let archived = store.cold().and_then(|cold| cold.known());
+        let sealed = store.log().sealed();
+        let is_waiting =
+            |number: u64| archived.as_ref().is_none_or(|known| !known.contains(&number));
         sealed.iter().filter(|segment| is_waiting(segment.number)).count() as u64
     }
 
     /// Completes the growing segment if what it holds is old enough.
-    fn roll_if_due(&self) -> Result<(), PassError> {
+    fn roll_if_due(&self, store: &Store) -> Result<(), PassError> {
         let now_ms = millis(self.env.monotonic());
-        let records = self.store.log().stats().records;
+        let records = store.log().stats().records;
         let is_due = now_ms.saturating_sub(self.rolled_ms.load(Ordering::Relaxed))
             >= millis(self.policy.roll_after);
         if !is_due {
             return Ok(());
         }
         if records > self.rolled_records.load(Ordering::Relaxed) {
-            self.store.log().roll()?;
+            store.log().roll()?;
         }
         self.rolled_records.store(records, Ordering::Relaxed);
         self.rolled_ms.store(now_ms, Ordering::Relaxed);
@@ -141,7 +154,8 @@ impl Shared {
     }
 
     fn round(&self) -> Result<pass::Done, PassError> {
-        let outcome = self.roll_if_due().and_then(|()| pass::pass(&self.store, self.policy));
+        let Some(store) = self.store.upgrade() else { return Ok(pass::Done::default()) };
+        let outcome = self.roll_if_due(&store).and_then(|()| pass::pass(&store, self.policy));
         let mut stats = self.stats();
         match &outcome {
             Ok(done) => {
@@ -157,7 +171,10 @@ impl Shared {
                 stats.failures += 1;
                 let text = crate::tenant::error::chain(error);
                 if stats.failing.as_ref() != Some(&text) {
-                    tracing::warn!(error = text, "history is not archived; the log keeps it meanwhile");
+                    tracing::warn!(
+                        error = text,
+                        "history is not archived; the log keeps it meanwhile"
+                    );
                 }
                 stats.failing = Some(text);
             }
@@ -179,6 +196,9 @@ pub struct Archivist {
 
 impl Archivist {
     fn tick(&mut self, ctx: &mut Context<Self>) {
+        if self.shared.store.strong_count() == 0 {
+            return ctx.stop();
+        }
         let is_paused = self.shared.env.monotonic() < self.pause_until;
         if is_paused || self.shared.is_busy.swap(true, Ordering::AcqRel) {
             return;

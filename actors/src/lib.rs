@@ -12,6 +12,7 @@
 //! | [`key_watch::KeyWatch`] | the node | nobody; a timer wakes it |
 //! | [`erasure::Eraser`] | the node | nobody; a timer wakes it |
 //! | [`webhook::inbox::WebhookInbox`] | the node | told by the edge, after each delivery |
+//! | [`backup::keeper::BackupKeeper`] | the node | nobody; a timer wakes it; backups and drills on demand go through its handle |
 //!
 //! Asks go down, news goes up. No two actors await each other.
 

@@ -2,28 +2,27 @@
 //! results can be piped.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::output;
 use crate::jobs::JobStatus;
 
-/// How often a line is printed where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(2);
+/// After so many looks at a job a line is printed where there is no terminal: about two seconds.
+const LOOKS_PER_LINE: u32 = 20;
 
 /// Shows one job.
 pub struct Display {
     bar: Option<ProgressBar>,
     step: String,
-    printed: Option<Instant>,
+    looks: u32,
 }
 
 impl Display {
     /// Nothing shown yet.
     pub fn new() -> Self {
         let bar = std::io::stderr().is_terminal().then(new_bar);
-        Self { bar, step: String::new(), printed: None }
+        Self { bar, step: String::new(), looks: 0 }
     }
 
     /// Shows how far the job is now.
@@ -47,12 +46,12 @@ impl Display {
 
     fn print(&mut self, status: &JobStatus) {
         let is_new = self.step != status.step;
-        let is_due = self.printed.is_none_or(|printed| printed.elapsed() >= LINE_EVERY);
+        let is_due = self.looks.is_multiple_of(LOOKS_PER_LINE);
+        self.looks += 1;
         if status.step.is_empty() || !(is_new || is_due) {
             return;
         }
         self.step.clone_from(&status.step);
-        self.printed = Some(Instant::now());
         output::complain(&line(status));
     }
 }

@@ -3,9 +3,9 @@
 use actors::tenant::directory::Standing;
 use clap::Subcommand;
 
+use crate::cli::erase::{Erase, VerifyReceipt};
 use crate::cli::output::{self, Output};
 use crate::cli::password::{Password, PasswordSource};
-use crate::cli::erase::{Erase, VerifyReceipt};
 use crate::cli::{CliError, Place};
 use crate::control::{ControlCommand, ControlReply, Person, TenantLine};
 

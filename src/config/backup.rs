@@ -56,7 +56,7 @@ impl FromStr for Span {
     fn from_str(text: &str) -> Result<Self, SpanError> {
         let unit = text.chars().next_back().ok_or(SpanError)?;
         let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(SpanError)?;
-        let digits = text.trim_end_matches(unit);
+        let digits = text.strip_suffix(unit).unwrap_or_default();
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(SpanError);
         }

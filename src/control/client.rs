@@ -86,7 +86,10 @@ pub fn run_job(
     Ok(reply)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the program's own thread, between two looks at a job")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the program's own thread, between two looks at a job"
+)]
 fn pause() {
     std::thread::sleep(local::LOOK_EVERY);
 }

@@ -286,7 +286,8 @@ pub(super) fn begin_export(
         let worked = tokio::task::spawn_blocking(move || {
             let signed = write_bundle(&exporter, tenant, &key, &out, &progress)?;
             let verifier = exporter.signer.verifier();
-            Ok(ControlReply::Exported(BundleReport::new(&out, signed.claimed(), &verifier)))
+            let report = BundleReport::new(&out, signed.claimed(), &verifier);
+            Ok(ControlReply::Exported(Box::new(report)))
         });
         worked.await.unwrap_or_else(|_| Err(died()))
     })

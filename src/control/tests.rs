@@ -6,6 +6,17 @@ fn round_trip<T: Serialize + serde::de::DeserializeOwned>(value: &T) -> T {
     serde_json::from_str(&serde_json::to_string(value).expect("written")).expect("read")
 }
 
+fn bundle_key() -> BundleKey {
+    format!("bundle-key-1:{}", "5a".repeat(32)).parse().expect("a key")
+}
+
+#[test]
+fn a_bundle_key_does_not_show_in_debug_output() {
+    let (out, tenant) = ("/srv/acme.bundle".into(), "acme".to_owned());
+    let command = ControlCommand::ExportTenant { tenant, out, key: bundle_key() };
+    assert!(!format!("{command:?}").contains("5a5a"));
+}
+
 #[test]
 fn every_command_reads_back_as_it_was_written() {
     let person =
@@ -25,6 +36,19 @@ fn every_command_reads_back_as_it_was_written() {
         ControlCommand::CreateUser { tenant: tenant(), person: person(), role: Role::Viewer },
         ControlCommand::CreatePlatformAdmin { person: person() },
         ControlCommand::VerifyAudit { tenant: None },
+        ControlCommand::ExportTenant {
+            tenant: tenant(),
+            out: "/srv/acme.bundle".into(),
+            key: bundle_key(),
+        },
+        ControlCommand::ImportTenant(portable::ImportOrder {
+            file: "/srv/acme.bundle".into(),
+            key: bundle_key(),
+            trust: None,
+            slug: Some(tenant()),
+            plan: None,
+            region_change: true,
+        }),
         ControlCommand::KeysStatus,
         ControlCommand::RotateKek { resume: true },
     ];

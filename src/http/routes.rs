@@ -9,8 +9,8 @@ use actors::rate::Class;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
-    audit, auth, exports, forms, hooks, integrations, me, members, meta, platform, restores, submissions,
-    teams, tenant, usage,
+    audit, auth, exports, forms, hooks, integrations, me, members, meta, platform, restores,
+    submissions, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.

@@ -78,6 +78,15 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
         "failures": stats.failures,
         "suspects": stats.suspects,
     });
+    let archive = app.archivist.stats();
+    let archive = json!({
+        "archived": archive.archived,
+        "waiting": archive.waiting,
+        "snapshots": archive.snapshots,
+        "let_go": archive.let_go,
+        "failures": archive.failures,
+        "failing": archive.failing,
+    });
     let watch = app.key_watch.stats();
     let watch = json!({ "sealed": watch.sealed, "pulled": watch.pulled, "late": watch.late });
     let inbox = app.inbox.report().await;
@@ -94,6 +103,11 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
             name: "AuditAnchor",
             owns: "signed checkpoints over all histories",
             counters: anchor,
+        },
+        Supervisor {
+            name: "Archivist",
+            owns: "the way of history from the log to the archive",
+            counters: archive,
         },
         Supervisor {
             name: "KeyWatch",

@@ -10,8 +10,8 @@ use actors::backup::Source;
 use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
 use actors::erasure::{ErasureHandle, ErasureOptions};
-use actors::key_watch::KeyWatchHandle;
 use actors::host::Hosts;
+use actors::key_watch::KeyWatchHandle;
 use actors::quota::Plan;
 use actors::quota::keeper::KeeperHandle;
 use actors::rate::RateLimiter;
@@ -146,8 +146,7 @@ impl Engine {
             default_plan: config.signup.plan.clone(),
         })
         .await?;
-        let archivist =
-            ArchivistHandle::start(store.clone(), config.archive.policy(), env.clone());
+        let archivist = ArchivistHandle::start(&store, config.archive.policy(), env.clone());
         let travel = TimeTravel::new(tenants.clone());
         let key_watch = KeyWatchHandle::start(tenants.clone(), travel.clone());
         let erasures = ErasureHandle::start(ErasureOptions {
@@ -205,6 +204,7 @@ impl Engine {
     pub async fn close(self) -> Result<(), StartError> {
         self.rest().await;
         self.app.backups.stop();
+        self.app.archivist.stop().await;
         self.app.anchor.stop().await;
         let store = self.app.store.clone();
         drop(self);

@@ -316,10 +316,7 @@ impl AnchorLog {
     ///
     /// # Errors
     /// If a file cannot be read; and whatever `visit` says.
-    pub fn copy_files<E: From<AnchorLogError>>(
-        &self,
-        visit: CopyFile<'_, E>,
-    ) -> Result<(), E> {
+    pub fn copy_files<E: From<AnchorLogError>>(&self, visit: CopyFile<'_, E>) -> Result<(), E> {
         let (last, len) = {
             let state = self.lock();
             (state.number, state.len)

@@ -336,11 +336,7 @@ impl History {
     }
 
     /// The newest whole snapshot up to `lsn`, and what the records after it change.
-    fn gather(
-        &self,
-        keys: &TenantKeys,
-        lsn: u64,
-    ) -> Result<(Option<Base>, Delta), HistoryError> {
+    fn gather(&self, keys: &TenantKeys, lsn: u64) -> Result<(Option<Base>, Delta), HistoryError> {
         let tenant = keys.tenant();
         let base = self.newest_snapshot(tenant, lsn)?;
         let header = base.as_ref().map(|kept| kept.header);

@@ -91,27 +91,29 @@ fn answers(tenant: &Tenant, form: &str) -> Vec<String> {
     routes.map(|route| tenant.owner.get(route, 200).text()).collect()
 }
 
-/// Every way in which an object can be spoiled.
-fn damages(path: &Path) -> Vec<(&'static str, Box<dyn Fn()>)> {
-    let whole = fs::read(path).expect("an object");
-    let (at, flipped, cut) = (path.to_owned(), whole.clone(), whole.clone());
-    let (cut_at, gone) = (path.to_owned(), path.to_owned());
-    vec![
-        (
-            "one bit is other",
-            Box::new(move || {
-                let mut bytes = flipped.clone();
+/// A way to spoil an object.
+#[derive(Debug, Clone, Copy)]
+enum Damage {
+    FlippedBit,
+    MissingByte,
+    MissingObject,
+}
+
+const DAMAGES: [Damage; 3] = [Damage::FlippedBit, Damage::MissingByte, Damage::MissingObject];
+
+impl Damage {
+    fn happens_to(self, path: &Path) {
+        let mut bytes = fs::read(path).expect("an object");
+        match self {
+            Self::FlippedBit => {
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
-                fs::write(&at, bytes).expect("a changed object");
-            }),
-        ),
-        (
-            "its last byte is missing",
-            Box::new(move || fs::write(&cut_at, &cut[..cut.len() - 1]).expect("a cut object")),
-        ),
-        ("it is gone", Box::new(move || fs::remove_file(&gone).expect("a removed object"))),
-    ]
+            }
+            Self::MissingByte => drop(bytes.pop()),
+            Self::MissingObject => return fs::remove_file(path).expect("a removed object"),
+        }
+        fs::write(path, bytes).expect("a changed object");
+    }
 }
 
 #[test]
@@ -151,13 +153,13 @@ fn an_increment_is_what_is_new_and_every_damage_of_every_object_is_named() {
     for object in objects {
         let path = bench.archive().join(&object);
         let whole = fs::read(&path).expect("an object");
-        for (what, damage) in damages(&path) {
-            damage();
+        for damage in DAMAGES {
+            damage.happens_to(&path);
             let outcome = bench.run(&["backup", "verify", id]).expect(1);
             let said = format!("{}{}", outcome.stdout, outcome.stderr);
             let is_named =
                 said.contains(&object) || (object.ends_with(".json") && said.contains(id));
-            assert!(is_named, "{object}: {what}: {said}");
+            assert!(is_named, "{object}: {damage:?}: {said}");
             fs::write(&path, &whole).expect("the object as it was");
         }
     }
@@ -237,8 +239,7 @@ fn a_restore_that_cannot_be_says_why_and_leaves_nothing_that_opens() {
     let manifest = bench.manifest(&id);
     let object = manifest["segments"][0]["object"]["name"].as_str().expect("a name").to_owned();
     let path = bench.archive().join(&object);
-    let (_, damage) = damages(&path).remove(0);
-    damage();
+    Damage::FlippedBit.happens_to(&path);
     let damaged = bench.restore("damaged", &[]).expect(1).stderr;
     assert!(damaged.contains(&object), "{damaged}");
     Launcher::on(&bench.path("damaged")).try_serve().err().expect("it does not start");
@@ -340,8 +341,7 @@ fn a_drill_proves_a_backup_and_fails_on_a_damaged_one() {
     let manifest = bench.manifest(backup["id"].as_str().expect("an id"));
     let snapshot = &manifest["tenants"][1]["snapshot"]["object"]["name"];
     let path = bench.archive().join(snapshot.as_str().expect("a name"));
-    let (_, damage) = damages(&path).remove(0);
-    damage();
+    Damage::FlippedBit.happens_to(&path);
     let failed = bench.run(&["drill", "--json"]).expect(1).json();
     assert_eq!(failed["passed"], false, "{failed}");
     assert!(failed["text"].as_str().expect("text").contains(snapshot.as_str().expect("a name")));

@@ -29,7 +29,8 @@ fn name(n: usize) -> String {
     let seed = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &n.to_be_bytes());
     let mut state = u64::from_be_bytes(seed.as_ref()[..8].try_into().expect("eight bytes"));
     let letter = |state: &mut u64| {
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         char::from(b'!' + u8::try_from((*state >> 33) % 90).expect("below 90"))
     };
     (0..NAME_BYTES).map(|_| letter(&mut state)).collect()

@@ -102,7 +102,7 @@ fn a_request_seals_at_once_is_taken_back_until_it_is_due_and_carried_out_then() 
     clock.advance_days(7);
     // A node that starts looks at once.
     world.stop();
-    let world = WorldOptions::default().data(&data).clock(clock.clone()).start();
+    let world = WorldOptions::default().data(&data).clock(clock).start();
     eventually("an erased tenant", || {
         let shown = launcher.run(&["tenant", "show", &acme.id, "--json"]).expect(0).json();
         (shown["status"] == "erased").then_some(())

@@ -162,7 +162,15 @@ fn the_actors_are_shown_as_data_and_as_a_page() {
         .collect();
     assert_eq!(
         json!(names),
-        json!(["Supervisor", "RateLimiter", "QuotaKeeper", "AuditAnchor", "KeyWatch", "WebhookInbox"])
+        json!([
+            "Supervisor",
+            "RateLimiter",
+            "QuotaKeeper",
+            "AuditAnchor",
+            "Archivist",
+            "KeyWatch",
+            "WebhookInbox"
+        ])
     );
     let lines = report["tenants"].as_array().expect("a list");
     let slugs: BTreeSet<_> = lines.iter().filter_map(|line| line["slug"].as_str()).collect();

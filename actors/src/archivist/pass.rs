@@ -199,22 +199,3 @@ pub fn needed_since(store: &Store, from_ms: u64) -> Result<BTreeSet<String>, Pas
     }
     Ok(needed)
 }
-
-/// Snapshots tenants whose lack of one keeps a segment in the archive that no moment needs any more.
-pub fn release_old(store: &Store, from_ms: u64) -> Result<u64, PassError> {
-    let parts = Parts::of(store)?;
-    let mut taken = 0;
-    for segment in parts.cold.list()? {
-        if segment.archived_ms == 0 || segment.archived_ms > from_ms {
-            continue;
-        }
-        for (&tenant, (_, end)) in &segment.tenants {
-            let snapshots = parts.history.snapshots(tenant);
-            let snapshots = snapshots.map_err(|source| PassError::Snapshot { tenant, source })?;
-            if snapshots.last().is_none_or(|kept| kept.header.lsn < end.lsn) {
-                taken += u64::from(parts.snapshot(tenant)?.is_some());
-            }
-        }
-    }
-    Ok(taken)
-}

@@ -34,6 +34,7 @@ use crate::standing::{self, Lifeline};
 use crate::supervisor::Tenants;
 use crate::tenant::directory::by_the_node;
 use crate::tenant::error::{TenantError, chain};
+use crate::tenant::handle::TenantHandle;
 use crate::tenant::platform::{RecordBackup, RecordDrill};
 
 /// How often it looks.
@@ -125,7 +126,8 @@ struct Shared {
 #[derive(Clone)]
 pub struct BackupHandle {
     shared: Arc<Shared>,
-    tenants: Tenants,
+    /// Gone when the node stops.
+    tenants: Arc<Mutex<Option<Tenants>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -138,6 +140,7 @@ impl BackupHandle {
     /// platform's compartment in `tenants`.
     pub fn start(source: Source, policy: BackupPolicy, tenants: Tenants) -> Self {
         let env = source.env.clone();
+        let tenants = Arc::new(Mutex::new(Some(tenants)));
         let handle = Self { shared: Arc::new(Shared::new(source, policy)), tenants };
         let kept = handle.clone();
         standing::keep("BackupKeeper", &env.clone(), move |lifeline| {
@@ -180,7 +183,7 @@ impl BackupHandle {
             total_bytes: manifest.total_bytes,
             removed: swept.backups,
         };
-        let platform = self.tenants.find(TenantId::PLATFORM).await;
+        let platform = self.platform().await;
         told(match platform {
             Ok(platform) => {
                 platform.command(by_the_node(reason), Origin::default(), None, record).await
@@ -211,7 +214,7 @@ impl BackupHandle {
         let passed = report.claimed().is_passed();
         let record =
             RecordDrill { drill: id, backup, passed, tenants: tenants.total, rpo_ms, rto_ms };
-        let platform = self.tenants.find(TenantId::PLATFORM).await;
+        let platform = self.platform().await;
         told(match platform {
             Ok(platform) => {
                 platform.command(by_the_node(reason), Origin::default(), None, record).await
@@ -224,6 +227,12 @@ impl BackupHandle {
     /// Lets go of the store. Nothing is begun any more; what is under way ends by itself.
     pub fn stop(&self) {
         lock(&self.shared.source).take();
+        lock(&self.tenants).take();
+    }
+
+    async fn platform(&self) -> Result<TenantHandle, TenantError> {
+        let tenants = lock(&self.tenants).clone().ok_or(TenantError::Restarting)?;
+        tenants.find(TenantId::PLATFORM).await
     }
 
     /// Starts work on the blocking pool, one at a time.

@@ -60,13 +60,17 @@ pub enum PortableError {
     #[error(transparent)]
     Manifest(#[from] SignedError),
     /// Nobody said that its signer is to be trusted.
-    #[error("the bundle is signed by {key}; if that is the node it shall come from, trust that key")]
+    #[error(
+        "the bundle is signed by {key}; if that is the node it shall come from, trust that key"
+    )]
     Untrusted {
         /// The signer's public key, as text.
         key: String,
     },
     /// The text that names a key to be trusted does not.
-    #[error("{text:?} is not a public key: give NAME+ID+KEY as the refusal prints it, or the key in base64")]
+    #[error(
+        "{text:?} is not a public key: give NAME+ID+KEY as the refusal prints it, or the key in base64"
+    )]
     NoPublicKey {
         /// The text.
         text: String,
@@ -78,7 +82,9 @@ pub enum PortableError {
     #[error("the checkpoint in the bundle does not verify")]
     Checkpoint(#[source] Option<NoteError>),
     /// It is of another region.
-    #[error("the bundle is of the region {found:?}, this node is in {here:?}; data changes its region only on purpose")]
+    #[error(
+        "the bundle is of the region {found:?}, this node is in {here:?}; data changes its region only on purpose"
+    )]
     OtherRegion {
         /// The bundle's.
         found: String,
@@ -94,7 +100,10 @@ pub enum PortableError {
         wanted: String,
     },
     /// The text is not a key.
-    #[error("this is not a bundle key: it begins with {}, and 64 hexadecimal digits follow", key::PREFIX)]
+    #[error(
+        "this is not a bundle key: it begins with {}, and 64 hexadecimal digits follow",
+        key::PREFIX
+    )]
     NoKey,
     /// What is in it contradicts its manifest or itself.
     #[error("the content of the bundle cannot be: {0}")]
@@ -130,7 +139,9 @@ pub enum PortableError {
         tenant: TenantId,
     },
     /// An import of the tenant with another audit log was begun.
-    #[error("an import of {tenant} was begun from another bundle, whose audit log this one does not continue; repeat that one")]
+    #[error(
+        "an import of {tenant} was begun from another bundle, whose audit log this one does not continue; repeat that one"
+    )]
     OtherImport {
         /// Which.
         tenant: TenantId,

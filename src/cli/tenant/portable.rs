@@ -78,7 +78,7 @@ impl Export {
         let key_file = if print_key { None } else { Some(write_key(&key_path, &key)?) };
         let command = ControlCommand::ExportTenant { tenant, out, key: key.clone() };
         let report = match common.place.control_long(command)? {
-            ControlReply::Exported(report) => report,
+            ControlReply::Exported(report) => *report,
             _ => return Err(unexpected()),
         };
         if let Some(file) = key_file {

@@ -33,10 +33,7 @@ pub(crate) struct Sources<'a> {
 }
 
 /// Brings the view of `keys`' tenant up to the log's end and says where that is.
-pub(crate) fn catch_up(
-    sources: &Sources<'_>,
-    keys: &Arc<TenantKeys>,
-) -> Result<Tail, StoreError> {
+pub(crate) fn catch_up(sources: &Sources<'_>, keys: &Arc<TenantKeys>) -> Result<Tail, StoreError> {
     let Sources { log, view, applier, .. } = *sources;
     let tenant = keys.tenant();
     let tail = log.tail(tenant)?;

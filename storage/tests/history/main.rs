@@ -1,10 +1,12 @@
 //! What a tenant's history must give back, wherever its parts rest: every state it ever had.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails here")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use proptest::prelude::{any, prop_oneof, Just, Strategy};
+use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::{prop_assert_eq, proptest, test_runner::Config};
 use storage::archive::memory::MemoryArchive;
 use storage::archive::{Archive, SharedArchive};
@@ -40,7 +42,8 @@ fn form(n: u8) -> Key {
 fn open(dir: &Path, archive: &Arc<MemoryArchive>) -> Arc<Store> {
     let mut options = StoreOptions::new(dir);
     let segment_bytes = 4096;
-    options.segment = SegmentOptions { segment_bytes, reserve_bytes: 0, ..SegmentOptions::default() };
+    options.segment =
+        SegmentOptions { segment_bytes, reserve_bytes: 0, ..SegmentOptions::default() };
     options.archive = Some(Arc::clone(archive) as SharedArchive);
     Store::open(options).unwrap()
 }

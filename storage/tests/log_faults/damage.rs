@@ -252,7 +252,11 @@ fn without_the_file_base_nobody_begins_a_second_history() {
     for (tenant, _) in &tails {
         assert!(log.tail(*tenant).is_err(), "a tenant whose end is not known is refused");
     }
-    assert_eq!(contract::read_all(&*log, Chain::new(9).tenant, 1).len(), 1, "who is here is served");
+    assert_eq!(
+        contract::read_all(&*log, Chain::new(9).tenant, 1).len(),
+        1,
+        "who is here is served"
+    );
 }
 
 #[test]

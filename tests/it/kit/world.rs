@@ -59,7 +59,9 @@ impl WorldOptions {
             .set("data.dir", data.to_str().expect("a path in UTF-8"))
             .set("data.allow_temporary", true)
             .set("http.workers", 2)
-            .set("signup.plan", "pro");
+            .set("signup.plan", "pro")
+            // A node that backs itself up writes records of its own; tests of that switch it on.
+            .set("backup.enabled", false);
         for (class, scope) in rates() {
             overrides = overrides.set(&format!("rate.{class}.{scope}"), "off");
         }

@@ -68,7 +68,7 @@ fn a_tenant_moves_between_stopped_nodes_and_its_old_proof_still_verifies() {
     assert_eq!(import["items"][0]["detail"]["checkpoint"], json!(proof.note));
     let other = NoteVerifier::new(ORIGIN_A, [7; 32]).expect("a key");
     proof.verify(manifest.tenant, &other).expect_err("another key");
-    let mut moved = proof.clone();
+    let mut moved = proof;
     moved.seq -= 1;
     moved.verify(manifest.tenant, &verifier).expect_err("another leaf");
     assert!(node.terminate().success());

@@ -66,9 +66,8 @@ fn go_back(
 ) -> Result<(), TenantError> {
     let unreadable = |error: HistoryError| TenantError::Store(StoreError::from(error));
     let Some(history) = history else { return Err(TenantError::NotFound) };
-    let state_after = |core: &Core| {
-        history.state_after(core.shard().keys(), pending.lsn).map_err(unreadable)
-    };
+    let state_after =
+        |core: &Core| history.state_after(core.shard().keys(), pending.lsn).map_err(unreadable);
     // Read to its end before anything is written; it also gives the counters, which come first.
     let then = state_of(state_after(core)?)?;
     let mut changed = 0;

@@ -69,8 +69,7 @@ pub struct Difference<'a> {
 impl<'a> Difference<'a> {
     /// Compares what `shard` has with `past`.
     pub fn new(shard: &'a Shard, past: PastState) -> Self {
-        let present =
-            Present { shard, page: Vec::new().into_iter(), after: None, is_over: false };
+        let present = Present { shard, page: Vec::new().into_iter(), after: None, is_over: false };
         Self { present, past, now: None, then: None, is_primed: false, seen: 0 }
     }
 

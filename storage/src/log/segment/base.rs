@@ -79,7 +79,8 @@ fn encode(next_number: u64, bases: &Bases) -> Vec<u8> {
 
 fn decode(bytes: &[u8]) -> Read {
     let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else { return Read::Damaged };
-    let is_ours = content.starts_with(&MAGIC) && crc32c::crc32c(content) == u32::from_be_bytes(*crc);
+    let is_ours =
+        content.starts_with(&MAGIC) && crc32c::crc32c(content) == u32::from_be_bytes(*crc);
     if !is_ours || content.len() < HEADER_BYTES {
         return Read::Damaged;
     }

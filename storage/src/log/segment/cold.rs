@@ -80,7 +80,7 @@ pub struct ColdSegment {
     pub name: String,
     /// The object's length.
     pub bytes: u64,
-    /// When it was archived, Unix milliseconds, as the archive says; 0 just after.
+    /// When it was archived, Unix milliseconds, as the archive says; or when it was completed.
     pub archived_ms: u64,
     /// Each tenant's first LSN in it, and the end of that tenant's records in it.
     pub tenants: BTreeMap<TenantId, (u64, Tail)>,
@@ -154,10 +154,21 @@ impl ColdSegments {
         let failed = |source| ColdError::Io { segment: number, source };
         let file = RealDisk.open(&sealed.path, OpenMode::Read).map_err(failed)?;
         let file: Arc<dyn DiskFile> = Arc::from(file);
+        let footer = SegmentIndex::read(&*file, number).map_err(failed)?;
+        let tenants = footer.map(|(index, _)| tenants_of(&index));
+        let bytes = file.len().map_err(failed)?;
+        // The ends of all histories in it tell it from any other segment of that number. It was read
+        // whole when it was archived, and neither copy changes any more.
+        let known = self.loaded()?.segments.get(&number).cloned();
+        let is_it = |known: &Arc<ColdSegment>| {
+            known.bytes == bytes && tenants.as_ref() == Some(&known.tenants)
+        };
+        if let Some(known) = known.filter(is_it) {
+            return Ok(known);
+        }
         let index = read_whole(&file, number, &mut |_| {})?;
         let content = hash_file(&*file).map_err(failed)?;
         let name = object_name(number, &content);
-        let bytes = file.len().map_err(failed)?;
         drop(file);
         let mut catalog = self.loaded()?;
         let is_there = catalog.segments.get(&number).is_some_and(|known| known.name == name);
@@ -166,7 +177,8 @@ impl ColdSegments {
             self.archive.put_file(&name, &sealed.path)?;
             catalog = self.catalog();
         }
-        catalog.add(ColdSegment { number, name, bytes, archived_ms: 0, tenants: tenants_of(&index) });
+        let archived_ms = written_ms(&sealed.path).map_err(failed)?;
+        catalog.add(ColdSegment { number, name, bytes, archived_ms, tenants: tenants_of(&index) });
         Ok(Arc::clone(&catalog.segments[&number]))
     }
 
@@ -218,8 +230,7 @@ impl ColdSegments {
             };
             let places = self.places(tenant, next, &segment, records_max(bytes_max))?;
             let (_, tail) = segment.tenants[&tenant];
-            let read =
-                collected.read(tenant, next..=tail.lsn, segment.number, places, bytes_max);
+            let read = collected.read(tenant, next..=tail.lsn, segment.number, places, bytes_max);
             next = read.map_err(|error| archive_error(tenant, error))?;
             if collected.bytes >= bytes_max.max(1) {
                 return Ok(collected.records);
@@ -290,6 +301,11 @@ impl ColdSegments {
         }
         Ok(catalog)
     }
+}
+
+fn written_ms(path: &Path) -> io::Result<u64> {
+    let since = std::fs::metadata(path)?.modified()?.duration_since(std::time::UNIX_EPOCH);
+    Ok(since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)))
 }
 
 fn tenants_of(index: &SegmentIndex) -> BTreeMap<TenantId, (u64, Tail)> {

@@ -329,7 +329,8 @@ impl Tables {
 
     /// The segments that are complete and whole, oldest first.
     pub(super) fn sealed(&self, dir: &Path) -> Vec<SealedSegment> {
-        let is_sealed = |(_, segment): &(&u64, &Segment)| matches!(segment.content, Content::Sealed);
+        let is_sealed =
+            |(_, segment): &(&u64, &Segment)| matches!(segment.content, Content::Sealed);
         let sealed = self.segments.iter().filter(is_sealed);
         sealed.map(|(&number, _)| SealedSegment { number, path: file::path(dir, number) }).collect()
     }
