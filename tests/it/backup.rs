@@ -385,7 +385,7 @@ fn an_archive_out_of_reach_fails_the_backup_and_nothing_else() {
 #[test]
 fn backups_are_taken_when_due_and_an_overdue_drill_is_a_metric() {
     let clock = TestClock::new();
-    let world = WorldOptions::default().clock(clock.clone()).start();
+    let world = WorldOptions::default().clock(clock.clone()).set("backup.enabled", true).start();
     world.tenant("acme");
     let metric = |name: &str| {
         let text = world.ops.get("/metrics", 200).text();
