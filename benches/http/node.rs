@@ -52,6 +52,8 @@ impl Node {
             .collect();
         std::fs::write(&config, format!("{SETTINGS}{rates}")).expect("a configuration");
         let data = dir.path().join("data");
+        // A node that was killed left this behind.
+        let _absent = std::fs::remove_file(data.join("node.json"));
         let child = Command::new(env!("CARGO_BIN_EXE_bulkhead"))
             .args(["serve", "--config"])
             .arg(&config)
