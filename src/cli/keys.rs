@@ -132,7 +132,7 @@ fn card(report: &KeysReport) -> String {
 }
 
 fn rotated(report: &RotationReport) -> String {
-    format!(
+    let mut text = format!(
         "current    {}\nprevious   {}\nrewrapped  {} of {}\nfailed     {}\nretired    {}",
         report.current,
         report.previous,
@@ -140,7 +140,14 @@ fn rotated(report: &RotationReport) -> String {
         report.total,
         report.failed,
         if report.retired.is_empty() { "-".to_owned() } else { report.retired.join(" ") },
-    )
+    );
+    if !report.retired.is_empty() {
+        text.push_str(
+            "\n\nwhat is retired is destroyed, and backups from before open with it only: keep your copy of it \
+             with them, copy keys/kek again, and run `bulkhead backup run` for a backup that needs the new one",
+        );
+    }
+    text
 }
 
 fn verdict(report: &RotationReport, resume: bool) -> Result<(), CliError> {

@@ -64,6 +64,10 @@ struct Report<'a> {
     bytes: u64,
     data: &'a Path,
     archive: String,
+    /// The command that starts the new node.
+    start: String,
+    /// What its configuration must say for that.
+    needs: Vec<String>,
 }
 
 impl Restore {
@@ -89,8 +93,30 @@ impl Restore {
             display.show(&status);
         });
         let restored = restored.map_err(|error| CliError::Failed(error_chain(&error)))?;
-        let report = report(&restored, &options);
+        let (start, needs) = self.start(&restored, &options, &config);
+        let report = Report { start, needs, ..report(&restored, &options) };
         Output::new(self.json).either(&report, || card(&report))
+    }
+
+    /// The command that starts the new node, and what its configuration must say besides.
+    fn start(
+        &self,
+        restored: &Restored,
+        options: &RestoreOptions,
+        config: &Config,
+    ) -> (String, Vec<String>) {
+        let place = self.config.as_ref().map(|path| format!("--config {} ", path.display()));
+        let start =
+            format!("bulkhead serve {}--data {}", place.unwrap_or_default(), options.dir.display());
+        let mut needs = Vec::new();
+        let origin = &restored.manifest.origin;
+        if *origin != config.node.origin {
+            needs.push(format!("node.origin = {origin:?}"));
+        }
+        if self.archive.is_some() || !config.archive.url.is_empty() {
+            needs.push(format!("archive.url = {:?}", options.archive.url));
+        }
+        (start, needs)
     }
 
     fn options(&self, config: &Config, into: PathBuf) -> Result<RestoreOptions, CliError> {
@@ -107,7 +133,11 @@ impl Restore {
             None => into.join("archive").display().to_string(),
         };
         let kek = match (&self.kek, config.keys.source) {
-            (Some(file), _) => KekFrom::File(file.clone()),
+            (Some(file), _) => {
+                let unreadable = CliError::system(format!("--kek {}", file.display()));
+                std::fs::File::open(file).map_err(unreadable)?;
+                KekFrom::File(file.clone())
+            }
             (None, KeySource::File) => {
                 let text =
                     "which key-encryption key? give --kek, the copy of keys/kek that you kept";
@@ -172,14 +202,20 @@ fn report<'a>(restored: &'a Restored, options: &'a RestoreOptions) -> Report<'a>
         bytes: restored.verified.bytes,
         data: &options.dir,
         archive: restored.archive.location(),
+        start: String::new(),
+        needs: Vec::new(),
     }
 }
 
 fn card(report: &Report<'_>) -> String {
+    let needs = match report.needs.as_slice() {
+        [] => String::new(),
+        needs => format!(", with {} in its configuration", needs.join(" and ")),
+    };
     format!(
         "backup    {}\ntaken     {}\nsigned    {} (node.origin {})\ntenants   {}, {} of them erased\n\
          records   {} checked\nobjects   {}, {}\ndata      {}\narchive   {}\n\n\
-         start it with `bulkhead serve --data {}`",
+         start it with `{}`{needs}",
         report.backup,
         report.taken_at,
         report.public_key,
@@ -191,6 +227,6 @@ fn card(report: &Report<'_>) -> String {
         crate::cli::backup::size(report.bytes),
         report.data.display(),
         report.archive,
-        report.data.display(),
+        report.start,
     )
 }

@@ -214,6 +214,16 @@ pub fn restore(
     tell(Told::Step { name: "looking for the backup", total: 0 });
     let from = &*options.from;
     let signed = catalog::pick(from, options.backup)?;
+    // Not believed yet: it only says where the key is that proves it. What is wrong with the wish is
+    // said before anything is made.
+    let claimed = signed.claimed();
+    if claimed.store_format > storage::store::FORMAT {
+        return Err(RestoreError::NewerFormat { format: claimed.store_format });
+    }
+    if options.trust.is_some_and(|trusted| trusted != *signed.claimed_key()) {
+        let found = STANDARD.encode(signed.claimed_key());
+        return Err(RestoreError::OtherKey { found });
+    }
     let dir = &options.dir;
     let unfinished = UnfinishedDir::begin(dir)?;
     let archive = unused(&options.archive)?;
@@ -221,11 +231,6 @@ pub fn restore(
     let work = Scratch::new(dir.join("tmp"));
     target.make_dir(work.path())?;
 
-    // Not believed yet: it only says where the key is that proves it.
-    let claimed = signed.claimed();
-    if claimed.store_format > storage::store::FORMAT {
-        return Err(RestoreError::NewerFormat { format: claimed.store_format });
-    }
     tell(Told::Step { name: "restoring keys", total: 0 });
     let keystore = target.keys(from, claimed, options)?;
     let needed = claimed.keks.clone();
@@ -234,10 +239,6 @@ pub fn restore(
         error => error.into(),
     })?;
     let public_key = signer.public_key();
-    if options.trust.is_some_and(|trusted| trusted != *signed.claimed_key()) {
-        let found = STANDARD.encode(signed.claimed_key());
-        return Err(RestoreError::OtherKey { found });
-    }
     let manifest = signed.into_verified(&signer.verifier())?;
 
     let scratch = work.path().join("object");
