@@ -34,6 +34,8 @@ enum ExportError {
     Bundle(#[from] ControlError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error("the tenant is being erased")]
+    Erased,
     #[error("the bundle cannot be read again")]
     Io(#[from] std::io::Error),
 }
@@ -120,8 +122,14 @@ fn write(
     // What a process leaves there, the next one removes.
     let path = app.config.data.dir.join("tmp").join(format!("{id}.bundle"));
     let signed = write_bundle(&exporter, tenant, key, &path, &Progress::default())?;
-    let kept = keep(&archive, &object_name(tenant, id), &path);
+    let name = object_name(tenant, id);
+    let kept = keep(&archive, &name, &path);
     std::fs::remove_file(&path)?;
+    // An erasure that began meanwhile may have looked before this was there.
+    if app.tenants.is_being_erased(tenant) {
+        archive.remove(&name)?;
+        return Err(ExportError::Erased);
+    }
     Ok(Written::new(signed.claimed(), kept?))
 }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::{ArchiveError, SharedArchive};
+use crate::disk::{Disk as _, RealDisk};
 use crate::id::TenantId;
 use crate::log::{CommitLog, LogError, Tail};
 use crate::record::Record;
@@ -171,6 +172,7 @@ impl History {
             std::fs::remove_dir_all(scratch).map_err(at)?;
         }
         std::fs::create_dir_all(scratch).map_err(at)?;
+        RealDisk.restrict_dir(scratch).map_err(at)?;
         let (serial, headers) = (AtomicU64::new(0), Mutex::default());
         Ok(Self { log, archive, scratch: scratch.to_owned(), serial, headers })
     }

@@ -273,6 +273,7 @@ impl Store {
         let keystore = KeyStore::open_with(disk, &keys_dir, options.random, options.keys)?;
         let log_dir = options.dir.join("log");
         options.disk.create_dir_all(&log_dir).map_err(io_at(&log_dir))?;
+        options.disk.restrict_dir(&log_dir).map_err(io_at(&log_dir))?;
         // What is inside is durable only if the directories above are.
         options.disk.sync_dir(&options.dir).map_err(io_at(&options.dir))?;
         let segments = SegmentLog::open(Arc::clone(&options.disk), &log_dir, options.segment)?;

@@ -423,3 +423,30 @@ fn an_erasure_beside_a_restore_and_a_backup_leaves_no_copy_of_the_key() {
     }
     launcher.run(&["audit", "verify"]).expect(0);
 }
+
+#[test]
+fn an_export_that_is_being_written_does_not_outlive_the_erasure() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let launcher = Launcher::on(&data).set("backup.enabled", "false");
+    let node = launcher.serve();
+    let mut dice = Dice::thrown("an export beside an erasure");
+    for round in 0..4 {
+        let slug = format!("acme-{round}");
+        let acme = Tenant::sign_up(&node.client, &slug);
+        let form = acme.form("Large");
+        for _ in 0..24 {
+            acme.submit(&acme.owner, &form, &dice.text(200 * 1024));
+        }
+        acme.owner.act("/v1/tenant/exports", 202);
+        erase(&launcher, &[&slug, "--force", "--reason", "a legal request"]);
+        // The one who writes ends when its file in tmp/ is gone.
+        let exports = data.join("archive/exports").join(&acme.id);
+        eventually("the end of the export", || {
+            let is_at_work = files(&data.join("tmp"))
+                .iter()
+                .any(|path| path.extension().is_some_and(|extension| extension == "bundle"));
+            (!is_at_work && files(&exports).is_empty()).then_some(())
+        });
+    }
+}

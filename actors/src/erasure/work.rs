@@ -81,10 +81,15 @@ pub(super) fn destroy(store: &Store, tenant: TenantId) -> Result<(), StoreError>
     }
 }
 
-/// Drops rows that nobody can read any more, in the background: it gives space back and nothing else.
+/// Drops rows that nobody can read any more, and exports that were being written when the node died; in
+/// the background.
 pub(super) fn drop_views(store: Arc<Store>, tenants: Vec<TenantId>) {
     let _goes_on = tokio::task::spawn_blocking(move || {
         for tenant in tenants {
+            let archive = store.cold().map(|cold| &**cold.archive());
+            if let Some(Err(error)) = archive.map(|archive| remove_all(archive, EXPORTS, tenant)) {
+                tracing::warn!(tenant.id = %tenant, %error, "an erased tenant's exports are not looked for");
+            }
             if let Err(error) = store.rebuild_view(tenant) {
                 tracing::warn!(tenant.id = %tenant, %error, "unreadable rows stay until the next start");
             }

@@ -158,6 +158,12 @@ impl Tenants {
         }
     }
 
+    /// Whether the directory says that a tenant is to be erased, or is.
+    pub fn is_being_erased(&self, tenant: TenantId) -> bool {
+        let standing = self.summary(tenant).map(|summary| summary.standing);
+        matches!(standing, Some(Standing::Erasing | Standing::Erased))
+    }
+
     /// Whether a tenant is sealed at this moment.
     pub fn is_sealed(&self, tenant: TenantId) -> bool {
         self.parts().board.state(tenant) == State::Sealed

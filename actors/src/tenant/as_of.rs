@@ -8,6 +8,7 @@
 //! with the role they have now. Refuses: a state that is too large to hold, one in the midst of a
 //! restore, and to make more than a few at once.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use storage::history::{HistoryError, Point};
@@ -17,7 +18,7 @@ use storage::seal::TenantKeys;
 use storage::shard::frozen::{FreezeError, Frozen, Readable as _};
 use storage::store::{Store, StoreError};
 use storage::value;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::entry::{Draft, Named};
 use crate::env::rfc3339;
@@ -216,12 +217,15 @@ impl Shelf {
 pub(crate) struct Pasts {
     shelf: Arc<Shelf>,
     making: Arc<Semaphore>,
+    /// One state of a tenant is made at a time, so that nobody who asks for many keeps others waiting.
+    own_turns: Mutex<HashMap<TenantId, Weak<Semaphore>>>,
 }
 
 impl Default for Pasts {
     fn default() -> Self {
         let shelf = Arc::new(Shelf { places: Mutex::default() });
-        Self { shelf, making: Arc::new(Semaphore::new(limits::PASTS_MADE_AT_ONCE_MAX)) }
+        let making = Arc::new(Semaphore::new(limits::PASTS_MADE_AT_ONCE_MAX));
+        Self { shelf, making, own_turns: Mutex::default() }
     }
 }
 
@@ -240,16 +244,15 @@ impl Pasts {
         if let Some(past) = self.shelf.take(is_known, asked) {
             return Ok(past);
         }
-        let turn = self.making.clone().acquire_owned();
-        let turn = tokio::time::timeout(limits::ASK_TIMEOUT, turn).await;
-        let turn = turn.ok().and_then(Result::ok).ok_or(TenantError::Waking)?;
+        let turns = tokio::time::timeout(limits::ASK_TIMEOUT, self.turns(tenant)).await;
+        let turns = turns.ok().and_then(Result::ok).ok_or(TenantError::Waking)?;
         // Somebody may have made it while this one waited.
         if let Some(past) = self.shelf.take(is_known, asked) {
             return Ok(past);
         }
         let (shelf, store) = (self.shelf.clone(), store.clone());
         let made = tokio::task::spawn_blocking(move || {
-            let _turn: OwnedSemaphorePermit = turn;
+            let _turns: [OwnedSemaphorePermit; 2] = turns;
             let (keys, point) = end_at(&store, tenant, pointer, at_ms)?;
             let lsn = point.tail.lsn;
             let is_it =
@@ -263,6 +266,21 @@ impl Pasts {
             Ok(past)
         });
         made.await.map_err(|_| TenantError::Panicked)?
+    }
+
+    /// Waits for the tenant's own turn, and with it for one of the node's.
+    async fn turns(&self, tenant: TenantId) -> Result<[OwnedSemaphorePermit; 2], AcquireError> {
+        let own = {
+            // Entries are replaced whole, so a poisoned lock still guards a sound map.
+            let mut turns = self.own_turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            let known = turns.get(&tenant).and_then(Weak::upgrade);
+            let own = known.unwrap_or_else(|| Arc::new(Semaphore::new(1)));
+            turns.insert(tenant, Arc::downgrade(&own));
+            own
+        };
+        let own = own.acquire_owned().await?;
+        Ok([own, self.making.clone().acquire_owned().await?])
     }
 
     /// Forgets every state of a tenant: its key was pulled or destroyed.
