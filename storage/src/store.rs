@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! LOCK     held while a process uses the directory; its pid
+//! NODE     what tells this directory from every other
 //! FORMAT   the directory's format
 //! keys/    wrapped keys (`keystore.rs`)
 //! log/     the truth (`log/segment.rs`)
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::archive::{ArchiveError, SharedArchive};
+use crate::archive::SharedArchive;
 use crate::disk::fault::FaultDisk;
 use crate::disk::{Disk, RealDisk};
 use crate::history::{History, HistoryError};
@@ -37,6 +38,7 @@ use crate::view::{MemoryView, View, ViewError};
 
 pub mod chain;
 mod dir;
+mod passing;
 mod trust;
 
 pub use chain::{ChainFault, ChainReport, Fault, verify_chain};
@@ -101,23 +103,6 @@ pub enum StoreError {
     /// The view stopped taking records.
     #[error(transparent)]
     Applier(#[from] ApplierStopped),
-}
-
-impl StoreError {
-    /// Whether the archive is all that is missing, so that trying again later may help.
-    pub fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Log(LogError::Archive { source: ArchiveError::Unreachable { .. }, .. })
-                | Self::History(
-                    HistoryError::Archive(ArchiveError::Unreachable { .. })
-                        | HistoryError::Log(LogError::Archive {
-                            source: ArchiveError::Unreachable { .. },
-                            ..
-                        })
-                )
-        )
-    }
 }
 
 /// Why a data directory cannot be opened.
@@ -279,7 +264,8 @@ impl Store {
         let segments = SegmentLog::open(Arc::clone(&options.disk), &log_dir, options.segment)?;
         let (mut log, mut history, mut cold): (Arc<dyn CommitLog>, _, _) = (segments, None, None);
         if let Some(archive) = options.archive {
-            let segments = Arc::new(ColdSegments::new(Arc::clone(&archive)));
+            let node = dir::identity(&options.dir, &SystemRandom).map_err(io_at(&options.dir))?;
+            let segments = Arc::new(ColdSegments::new(Arc::clone(&archive), node));
             log = Arc::new(ArchivedLog::new(log, Arc::clone(&segments)));
             let scratch = options.dir.join("tmp");
             history = Some(Arc::new(History::open(Arc::clone(&log), archive, &scratch)?));

@@ -102,6 +102,7 @@ impl<'a> Parts<'a> {
 /// Puts every complete segment into the archive, oldest first; returns those that still are in the log.
 pub fn archive_sealed(store: &Store) -> Result<Vec<Arc<ColdSegment>>, PassError> {
     let parts = Parts::of(store)?;
+    parts.cold.claim()?;
     let sealed = store.log().sealed();
     sealed.iter().map(|sealed| Ok(parts.cold.put(sealed)?)).collect()
 }
@@ -110,6 +111,7 @@ pub fn archive_sealed(store: &Store) -> Result<Vec<Arc<ColdSegment>>, PassError>
 pub fn pass(store: &Store, policy: Policy) -> Result<Done, PassError> {
     let parts = Parts::of(store)?;
     let mut done = Done::default();
+    parts.cold.claim()?;
     let known = parts.cold.list()?.len() as u64;
     let local = archive_sealed(store)?;
     done.archived = (parts.cold.list()?.len() as u64).saturating_sub(known);

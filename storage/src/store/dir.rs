@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::{OpenError, io_at};
 use crate::disk::{Disk, RealDisk};
+use crate::seal::Random;
 
 /// The format this release writes, and the newest it reads.
 pub const FORMAT: u32 = 1;
@@ -94,6 +95,21 @@ impl DataDir {
         check_format(dir)?;
         Ok(Self { _lock: file })
     }
+}
+
+/// What tells this directory from every other: random, made once, never copied by a backup.
+pub(crate) fn identity(dir: &Path, random: &dyn Random) -> io::Result<String> {
+    let path = dir.join("NODE");
+    match std::fs::read_to_string(&path) {
+        Ok(text) => return Ok(text.trim().to_owned()),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => {}
+    }
+    let mut bytes = [0; 16];
+    random.fill(&mut bytes).map_err(io::Error::other)?;
+    let text = hex::encode(bytes);
+    RealDisk.write_atomic(&path, format!("{text}\n").as_bytes())?;
+    Ok(text)
 }
 
 fn write_pid(file: &mut File) -> io::Result<()> {

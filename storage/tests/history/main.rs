@@ -263,3 +263,25 @@ fn a_time_before_everything_is_told_from_when_it_is_kept() {
     let refused = history.state_after(&keys, 41).unwrap_err();
     assert!(matches!(refused, HistoryError::NotYet { wanted: 41, last: 40, .. }), "{refused}");
 }
+
+#[test]
+fn no_second_node_writes_into_an_archive() {
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let archive = Arc::new(MemoryArchive::new());
+    let (store, past) = archived(first.path(), &archive);
+    let before = archive.names();
+    let other = open(second.path(), &archive);
+    other.create_tenant(ann()).unwrap();
+    let mut shard = other.own_shard(ann()).unwrap();
+    write(&mut shard, &mut Past::new(), 1, &[(1, Some(vec![1; 200]))]);
+    other.log().roll().unwrap();
+    let refused = other.cold().unwrap().put(&other.log().sealed().remove(0)).unwrap_err();
+    assert!(refused.to_string().contains("another node"), "{refused}");
+    assert_eq!(archive.names(), before);
+    drop((shard, other));
+    drop(store);
+    // The first is still its owner after a restart.
+    let store = open(first.path(), &archive);
+    store.cold().unwrap().claim().unwrap();
+    assert_eq!(state_after(&store, ann(), 40), past[39].1);
+}

@@ -15,6 +15,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 use aws_lc_rs::digest;
 
@@ -42,6 +44,8 @@ use crate::record::Record;
 
 /// The directory of segments in the archive.
 pub const SEGMENTS: &str = "segments";
+/// The object that says whose archive it is.
+const OWNER: &str = "node";
 /// Bytes read at a time: each read may be a request over a network.
 const READ_AHEAD_BYTES: usize = 256 << 10;
 /// Indexes of archived segments kept at hand. One takes about three bytes a record.
@@ -131,13 +135,46 @@ impl Catalog {
 /// All segments in one archive.
 pub struct ColdSegments {
     archive: SharedArchive,
+    node: String,
+    is_claimed: AtomicBool,
     catalog: Mutex<Catalog>,
 }
 
 impl ColdSegments {
-    /// Reads nothing yet: the archive is asked when a record is first wanted from it.
-    pub fn new(archive: SharedArchive) -> Self {
-        Self { archive, catalog: Mutex::default() }
+    /// Reads nothing yet: the archive is asked when a record is first wanted from it. `node` tells the
+    /// data directory from every other.
+    pub fn new(archive: SharedArchive, node: String) -> Self {
+        Self { archive, node, is_claimed: AtomicBool::new(false), catalog: Mutex::default() }
+    }
+
+    /// Sees to it that the archive is this node's: two nodes in one would number their segments alike, and
+    /// each would take the other's history for its own.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Misconfigured`] if it is another's, and whatever else the archive says.
+    pub fn claim(&self) -> Result<(), ArchiveError> {
+        if self.is_claimed.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        match self.archive.get(OWNER) {
+            Ok(owner) if owner == self.node.as_bytes() => {}
+            Ok(owner) => {
+                let owner = String::from_utf8_lossy(&owner).into_owned();
+                let reason = format!(
+                    "{} is the archive of another node ({owner}; this one is {}): give each node an archive.url \
+                     of its own",
+                    self.archive.location(),
+                    self.node
+                );
+                return Err(ArchiveError::Misconfigured { reason });
+            }
+            Err(ArchiveError::Missing { .. }) => {
+                self.archive.put(OWNER, self.node.clone().into_bytes())?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.is_claimed.store(true, Ordering::Release);
+        Ok(())
     }
 
     /// The archive.
@@ -152,6 +189,7 @@ impl ColdSegments {
     pub fn put(&self, sealed: &SealedSegment) -> Result<Arc<ColdSegment>, ColdError> {
         let number = sealed.number;
         let failed = |source| ColdError::Io { segment: number, source };
+        self.claim()?;
         let file = RealDisk.open(&sealed.path, OpenMode::Read).map_err(failed)?;
         let file: Arc<dyn DiskFile> = Arc::from(file);
         let footer = SegmentIndex::read(&*file, number).map_err(failed)?;
