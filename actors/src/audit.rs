@@ -4,8 +4,11 @@
 //! Merkle tree over the ends of all tenants' histories, kept apart from them.
 
 pub mod anchor;
+pub mod archiver;
 pub mod chain;
+pub mod chunk;
 pub mod entry;
+pub mod feed;
 pub mod merkle;
 pub mod note;
 pub mod verify;

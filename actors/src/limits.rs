@@ -42,6 +42,12 @@ pub const PAGE_MAX: usize = 200;
 pub const PAGE_BYTES_MAX: usize = 1024 * 1024;
 /// Rows one list request looks at before it answers with what it has and a cursor.
 pub const SCAN_ROWS_MAX: usize = 5_000;
+/// Runs of archived audit entries that are looked through at a time for one that may hold what is wanted.
+pub const AUDIT_CHUNKS_AT_ONCE: usize = 64;
+/// Audit entries that go into one object of the archive.
+pub const AUDIT_CHUNK_ENTRIES: u64 = 2_048;
+/// Bytes of rows after which such an object takes no further row.
+pub const AUDIT_CHUNK_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of rows that its filter drops one list request looks at, likewise.
 pub const SCAN_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Longest title, name or comment, in bytes.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use actors::archivist::Policy;
+use actors::audit::archiver::AuditPolicy;
 use serde::{Deserialize, Serialize};
 use storage::archive::{ArchiveOptions, Place};
 use zeroize::Zeroizing;
@@ -45,6 +46,8 @@ pub struct Archive {
     pub roll_after_s: u64,
     /// How many archived segments the log keeps all the same, for quick restarts.
     pub local_segments: usize,
+    /// How many audit entries of each tenant stay on the node; older ones rest in the archive.
+    pub local_audit_entries: u64,
 }
 
 /// A file that the archive needs cannot be used.
@@ -91,6 +94,11 @@ impl Archive {
             roll_after: Duration::from_secs(self.roll_after_s),
             local_segments: self.local_segments,
         }
+    }
+
+    /// What the audit archiver keeps to.
+    pub fn audit_policy(&self) -> AuditPolicy {
+        AuditPolicy { local_entries: self.local_audit_entries }
     }
 
     /// Where the archive is: what is configured, else a directory beside the data.

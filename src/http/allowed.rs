@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::header::{self, HeaderMap};
@@ -23,6 +24,7 @@ use actors::tenant::platform::CheckStanding;
 use futures_util::future::{Ready, ready};
 use serde_json::Value;
 use storage::id::{Id as _, TenantId};
+use storage::store::Store;
 
 use crate::http::app::App;
 use crate::http::past::{self, Looked};
@@ -332,6 +334,25 @@ impl<A: Action> Allowed<A> {
     /// The permit itself, for the few handlers that ask more than one question.
     pub fn into_permit(self) -> Permit<A> {
         self.permit
+    }
+
+    /// Where every tenant's data is, for what is read outside the tenants.
+    pub fn store(&self) -> &Arc<Store> {
+        self.app.tenants.store()
+    }
+
+    /// Asks one of several questions, with a permit of its own: the session may have ended since the last.
+    ///
+    /// # Errors
+    /// Whatever the tenant answers.
+    pub async fn ask<Q>(&self, query: Q) -> Result<Q::Reply, Problem>
+    where
+        Q: Query<Action = A>,
+    {
+        let grant = self.context.grant.get().ok_or_else(Problem::not_found)?;
+        let permit = grant.permit(self.tenant()).map_err(Problem::internal)?;
+        let tenant = self.app.tenants.find(self.tenant()).await?;
+        Ok(tenant.query(permit, query).await?)
     }
 
     /// Has the tenant do something, once per `Idempotency-Key`.

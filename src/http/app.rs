@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actors::archivist::ArchivistHandle;
 use actors::audit::anchor::AnchorHandle;
+use actors::audit::archiver::AuditArchiverHandle;
 use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
 use actors::erasure::ErasureHandle;
@@ -57,6 +58,8 @@ pub struct App {
     pub archivist: ArchivistHandle,
     /// What erases tenants.
     pub erasures: ErasureHandle,
+    /// What moves old audit entries into the archive.
+    pub audit_archiver: AuditArchiverHandle,
     /// What watches the keys that customers hold.
     pub key_watch: KeyWatchHandle,
     /// What takes backups.

@@ -3,15 +3,13 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::audit::entry::{Entry, Outcome};
+use actors::audit::feed;
 use actors::audit::verify::{AuditReport, FirstBad};
 use actors::permit::{Action as _, ReadAudit, ReadFormAudit};
-use actors::tenant::audit::{
-    AuditFilter, ListAudit, ListFormAudit, ReadEntry, VerifiedSome, VerifyOwnAudit,
-};
+use actors::tenant::audit::{AuditFilter, AuditList, ListAudit, ListFormAudit, ReadEntry};
 use actors::tenant::error::FieldError;
-use actors::tenant::state::TenantState;
 use serde::Deserialize;
-use storage::id::{FormId, TenantId};
+use storage::id::FormId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -20,7 +18,6 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::{At, Paged, Query};
 use crate::http::problem::{Kind, Problem};
-use crate::http::request::context;
 use crate::http::routes::{Access, Route, Verb};
 
 /// The routes of this file.
@@ -148,7 +145,7 @@ async fn list(
 ) -> Result<HttpResponse, Problem> {
     let oldest_first = conditions.sort == Sort::OldestFirst;
     let filter = conditions.filter()?;
-    Ok(answer::page(allowed.query(ListAudit { filter, paging, oldest_first }).await?))
+    page(&allowed, ListAudit { filter, paging, oldest_first }).await
 }
 
 async fn list_form(
@@ -158,7 +155,16 @@ async fn list_form(
     Paged(paging): Paged,
 ) -> Result<HttpResponse, Problem> {
     let oldest_first = order.sort == Sort::OldestFirst;
-    Ok(answer::page(allowed.query(ListFormAudit { form, paging, oldest_first }).await?))
+    page(&allowed, ListFormAudit { form, paging, oldest_first }).await
+}
+
+/// One page, which may reach into the archive.
+async fn page<Q: AuditList>(
+    allowed: &Allowed<Q::Action>,
+    query: Q,
+) -> Result<HttpResponse, Problem> {
+    let ask = async |query| allowed.ask(query).await;
+    Ok(answer::page(feed::list(allowed.store(), allowed.tenant(), query, ask).await?))
 }
 
 async fn read(
@@ -166,24 +172,20 @@ async fn read(
     allowed: Allowed<ReadAudit>,
     At(seq): At<u64>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(answer::document(&request, allowed.query(ReadEntry { seq }).await?))
+    let found = allowed.ask(ReadEntry { seq }).await?;
+    let document = feed::read(allowed.store(), allowed.tenant(), seq, found).await?;
+    Ok(answer::document(&request, document))
 }
 
 /// Checks what the feed shows, step by step so that the tenant serves others in between, and then
 /// the log behind it.
-async fn verify(
-    request: HttpRequest,
-    app: web::Data<App>,
-    allowed: Allowed<ReadAudit>,
-) -> Result<HttpResponse, Problem> {
+async fn verify(app: web::Data<App>, allowed: Allowed<ReadAudit>) -> Result<HttpResponse, Problem> {
     let tenant = allowed.tenant();
-    let mut step = allowed.query(VerifyOwnAudit { from: TenantState::default().audit }).await?;
-    while !step.is_done {
-        step = next(&request, &app, tenant, step).await?;
-    }
+    let ask = async |query| allowed.ask(query).await;
+    let feed = feed::verify(allowed.store(), tenant, ask).await?;
     let mut report = app.anchor.verify([tenant].into()).await.map_err(busy)?;
     let mut report = report.tenants.pop().ok_or_else(Problem::not_found)?;
-    if let Some(broken) = step.broken {
+    if let Some(broken) = feed.broken {
         report.ok = false;
         report.first_bad.get_or_insert(FirstBad {
             seq: broken.seq,
@@ -192,20 +194,6 @@ async fn verify(
         });
     }
     answer::json(actix_web::http::StatusCode::OK, &report)
-}
-
-/// One more step, with a permit of its own: the session may have ended since the last.
-async fn next(
-    request: &HttpRequest,
-    app: &App,
-    tenant: TenantId,
-    step: VerifiedSome,
-) -> Result<VerifiedSome, Problem> {
-    let context = context(request).ok_or_else(Problem::not_found)?;
-    let grant = context.grant.get().ok_or_else(Problem::not_found)?;
-    let permit = grant.permit::<ReadAudit>(tenant).map_err(|_| Problem::not_found())?;
-    let door = app.tenants.find(tenant).await?;
-    Ok(door.query(permit, VerifyOwnAudit { from: step.head }).await?)
 }
 
 /// Others are being verified: come back.

@@ -13,6 +13,7 @@ use actix_web::{HttpResponse, ResponseError};
 use actors::tenant::error::{Conflict, FieldError, TenantError};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use storage::store::StoreError;
 
 use crate::limits::RETRY_AFTER_S;
 
@@ -93,6 +94,7 @@ kinds! {
     TENANT_WAKING: "tenant-waking", SERVICE_UNAVAILABLE, "The tenant is waking", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_RESTARTING: "tenant-restarting", SERVICE_UNAVAILABLE, "The tenant is restarting", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_FAULTED: "tenant-faulted", SERVICE_UNAVAILABLE, "The tenant is out of service", "A fault of this tenant alone stops it for a while. The operator sees it. Nothing was done.";
+    HISTORY_UNAVAILABLE: "history-unavailable", SERVICE_UNAVAILABLE, "Older history cannot be read now", "What was asked for rests in the archive, which does not answer or gave something damaged. The operator sees it. Newer data is served. Nothing was done.";
     READ_ONLY: "writes-stopped", SERVICE_UNAVAILABLE, "The node takes no writes", "The node does not trust its log any more and has to be looked at. Nothing was done.";
     STORAGE_FULL: "storage-full", SERVICE_UNAVAILABLE, "No space is left", "The node's disk is full. Nothing was done.";
     OUTCOME_UNKNOWN: "outcome-unknown", GATEWAY_TIMEOUT, "The outcome is unknown", "No answer came in time. Repeat the request with the same `Idempotency-Key`: what was done is not done twice.";
@@ -332,6 +334,11 @@ impl From<TenantError> for Problem {
             TenantError::LogStopped => Self::new(Kind::READ_ONLY).retry_after(30),
             TenantError::DiskFull => Self::new(Kind::STORAGE_FULL).retry_after(30),
             error if error.is_sealing() => Self::new(Kind::TENANT_SEALED),
+            TenantError::Store(StoreError::History(error)) if error.is_of_the_archive() => {
+                let error = actors::tenant::error::chain(&error);
+                tracing::error!(error, "older history cannot be read");
+                Self::new(Kind::HISTORY_UNAVAILABLE).retry_after(30)
+            }
             cause @ (TenantError::Panicked | TenantError::Store(_) | TenantError::Value(_)) => {
                 Self::internal(cause)
             }

@@ -78,20 +78,9 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
         "failures": stats.failures,
         "suspects": stats.suspects,
     });
-    let archive = app.archivist.stats();
-    let archive = json!({
-        "archived": archive.archived,
-        "waiting": archive.waiting,
-        "snapshots": archive.snapshots,
-        "let_go": archive.let_go,
-        "failures": archive.failures,
-        "failing": archive.failing,
-    });
-    let watch = app.key_watch.stats();
-    let watch = json!({ "sealed": watch.sealed, "pulled": watch.pulled, "late": watch.late });
     let inbox = app.inbox.report().await;
     let inbox = inbox.map_or(Value::Null, |report| json!(report));
-    let supervisors = vec![
+    let mut supervisors = vec![
         Supervisor { name: "Supervisor", owns: "the life of every tenant", counters: tenants },
         Supervisor { name: "RateLimiter", owns: "how fast anybody may ask", counters: rates },
         Supervisor {
@@ -104,24 +93,40 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
             owns: "signed checkpoints over all histories",
             counters: anchor,
         },
-        Supervisor {
-            name: "Archivist",
-            owns: "the way of history from the log to the archive",
-            counters: archive,
-        },
-        Supervisor {
-            name: "KeyWatch",
-            owns: "which customers withhold their tenants' keys",
-            counters: watch,
-        },
-        Supervisor {
-            name: "WebhookInbox",
-            owns: "the admission of webhook deliveries",
-            counters: inbox,
-        },
     ];
+    supervisors.extend(keepers(app));
+    supervisors.push(Supervisor {
+        name: "WebhookInbox",
+        owns: "the admission of webhook deliveries",
+        counters: inbox,
+    });
     let tenants = health.into_iter().map(|health| line_of(app, health)).collect();
     Report { supervisors, tenants }
+}
+
+/// Those who keep what tenants had, and the keys to it.
+fn keepers(app: &App) -> [Supervisor; 3] {
+    let archive = app.archivist.stats();
+    let archive = json!({
+        "archived": archive.archived,
+        "waiting": archive.waiting,
+        "snapshots": archive.snapshots,
+        "let_go": archive.let_go,
+        "failures": archive.failures,
+        "failing": archive.failing,
+    });
+    let audit = app.audit_archiver.stats();
+    let audit = json!({ "entries": audit.entries, "failing": audit.failing });
+    let watch = app.key_watch.stats();
+    let watch = json!({ "sealed": watch.sealed, "pulled": watch.pulled, "late": watch.late });
+    let history = "the way of history from the log to the archive";
+    let entries = "the way of old audit entries from the views to the archive";
+    let keys = "which customers withhold their tenants' keys";
+    [
+        Supervisor { name: "Archivist", owns: history, counters: archive },
+        Supervisor { name: "AuditArchiver", owns: entries, counters: audit },
+        Supervisor { name: "KeyWatch", owns: keys, counters: watch },
+    ]
 }
 
 fn frame(title: &str, body: Markup) -> Markup {

@@ -93,6 +93,20 @@ fn archive(text: &mut Exposition, app: &App) {
         "Whether the last round of archiving failed.",
         is_failing,
     );
+    let audit = app.audit_archiver.stats();
+    text.value(
+        Counter,
+        "bulkhead_archive_audit_entries_total",
+        "Audit entries that left the view for the archive.",
+        audit.entries,
+    );
+    let is_failing = audit.failing.is_some();
+    text.value(
+        Gauge,
+        "bulkhead_archive_audit_failing",
+        "Whether the archive did not take audit entries last time.",
+        is_failing,
+    );
     if let Some(at_ms) = stats.succeeded_ms {
         let at = std::time::Duration::from_millis(at_ms).as_secs_f64();
         let name = "bulkhead_archive_last_success_timestamp_seconds";

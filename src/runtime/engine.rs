@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 
 use actors::archivist::ArchivistHandle;
 use actors::audit::anchor::{AnchorHandle, AnchorOptions, signing_key};
+use actors::audit::archiver::{AuditArchiverHandle, Overflow};
 use actors::backup::Source;
 use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
@@ -132,10 +133,11 @@ impl Engine {
         let tokens = Tokens::open(store.keystore(), issuer, &env)?;
         let passwords = Passwords::new(&env, config.http.workers());
         let metrics = Metrics::new()?;
+        let overflow = Overflow::new(config.archive.audit_policy());
         let shared = Arc::new(Shared {
             env: env.clone(),
             plans: plans.clone(),
-            observers: vec![Arc::new(anchor.clone()), Arc::new(keeper.clone())],
+            observers: vec![Arc::new(anchor.clone()), Arc::new(keeper.clone()), overflow.clone()],
             unlimited: Plan::default(),
         });
         let tenants = Supervisor::start(SupervisorOptions {
@@ -147,6 +149,7 @@ impl Engine {
         })
         .await?;
         let archivist = ArchivistHandle::start(&store, config.archive.policy(), env.clone());
+        let audit_archiver = AuditArchiverHandle::start(tenants.clone(), overflow);
         let travel = TimeTravel::new(tenants.clone());
         let key_watch = KeyWatchHandle::start(tenants.clone(), travel.clone());
         let erasures = ErasureHandle::start(ErasureOptions {
@@ -167,6 +170,7 @@ impl Engine {
             jobs: Jobs::default(),
             exports: Exports::default(),
             archivist,
+            audit_archiver,
             config,
             env,
             tenants,

@@ -78,6 +78,13 @@ pub enum HistoryError {
     },
 }
 
+impl HistoryError {
+    /// Whether the archive does not give what it should have, or not as it was put there.
+    pub fn is_of_the_archive(&self) -> bool {
+        matches!(self, Self::Archive(_) | Self::Snapshot(_))
+    }
+}
+
 /// A snapshot in the archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {

@@ -61,6 +61,8 @@ macro_rules! keys {
 keys! {
     /// The compartment's own state: plan, counters, chain heads. Written with what changes it.
     State = b'!', false {};
+    /// Audit entries that are in the archive, by the first one's sequence number.
+    AuditChunk = b'A', false { first: u64 };
     /// Audit entries of one record, by the first one's sequence number.
     Audit = b'a', false { seq: u64 };
     /// Points from a form to the audit rows that mention it.

@@ -269,6 +269,14 @@ impl TenantKeys {
         aws_lc_rs::constant_time::verify_slices_are_equal(&self.mac(label, bytes), mac).is_ok()
     }
 
+    /// The keys under which audit entries rest in the archive. They come from the key of snapshots, and
+    /// are others, so that neither kind of object can be taken for the other.
+    pub fn of_audit_chunks(&self) -> Self {
+        let salt = hkdf::Salt::new(hkdf::HKDF_SHA256, b"bulkhead.audit.1");
+        let root = salt.extract(self.snapshot.as_ref());
+        Self::new(self.tenant, &DataKey(subkey(&root, b"audit", self.tenant.as_bytes())))
+    }
+
     /// What seals this tenant's snapshots, made ready for use.
     pub(crate) fn snapshot_cipher(&self) -> Cipher {
         Cipher::new(&self.snapshot)

@@ -11,6 +11,7 @@ mod backup;
 mod cli;
 mod clock;
 mod cold;
+mod cold_audit;
 mod crash;
 mod damage;
 mod disk_full;

@@ -168,6 +168,7 @@ fn the_actors_are_shown_as_data_and_as_a_page() {
             "QuotaKeeper",
             "AuditAnchor",
             "Archivist",
+            "AuditArchiver",
             "KeyWatch",
             "WebhookInbox"
         ])

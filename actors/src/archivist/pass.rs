@@ -17,6 +17,8 @@ use storage::log::segment::cold::{ColdError, ColdSegment, ColdSegments};
 use storage::log::{LogError, Tail};
 use storage::store::{Store, StoreError};
 
+use crate::backup::name::{AUDIT, ObjectName};
+
 /// A tenant with so many records since its last snapshot gets a new one, if they are also about as
 /// large as that snapshot: so the work stays in proportion to what is written, however much there is.
 const SNAPSHOT_RECORDS: u64 = 1024;
@@ -173,7 +175,7 @@ fn bytes_per_record(segment: &ColdSegment) -> u64 {
 }
 
 /// The names of the objects that every moment since `from_ms` may need: segments written since, and each
-/// tenant's newest snapshot before with all after it.
+/// tenant's newest snapshot before with all after it; and all audit entries of tenants that can be read.
 pub fn needed_since(store: &Store, from_ms: u64) -> Result<BTreeSet<String>, PassError> {
     let parts = Parts::of(store)?;
     let mut needed = BTreeSet::new();
@@ -190,6 +192,13 @@ pub fn needed_since(store: &Store, from_ms: u64) -> Result<BTreeSet<String>, Pas
         let floor = snapshots.iter().rposition(is_before);
         floors.insert(tenant, floor.map_or(0, |at| snapshots[at].header.lsn));
         needed.extend(snapshots[floor.unwrap_or(0)..].iter().map(|kept| kept.name.clone()));
+    }
+    for object in parts.cold.archive().list(AUDIT)? {
+        if let Ok(ObjectName::AuditChunk { tenant, .. }) = object.name.parse()
+            && floors.get(&tenant).is_none_or(|floor| *floor != u64::MAX)
+        {
+            needed.insert(object.name);
+        }
     }
     for segment in parts.cold.list()? {
         let is_past = |(tenant, (_, tail)): (&TenantId, &(u64, Tail))| {

@@ -9,23 +9,26 @@
 //! What it cannot see is a whole data directory rolled back, anchors included; only a checkpoint
 //! kept elsewhere shows that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use storage::anchor_log::{AnchorLog, Anchored};
+use storage::archive::Archive;
 use storage::id::TenantId;
 use storage::keys::Key;
 use storage::keystore::KeyError;
 use storage::log::Tail;
-use storage::record::{GENESIS, Record};
+use storage::record::{GENESIS, Hash, Record};
 use storage::seal::TenantKeys;
 use storage::store::{Store, verify_chain};
 use storage::value;
 
 use super::anchor::leaf_bytes;
 use super::chain::{self, Break};
+use super::chunk::{self, Chunk, ChunkRow};
 use super::entry::Entry;
+use super::feed;
 use super::merkle::{self, Frontier};
 use super::note::{self, NoteVerifier, TreeHead};
 use crate::env::rfc3339;
@@ -163,7 +166,7 @@ pub fn verify(
 ) -> AuditReport {
     // First, so that a tenant that goes on writing is never behind its anchor.
     let anchored = anchors.anchored(tenant);
-    let mut walk = Walk::new(anchored);
+    let mut walk = Walk::new(store.cold().map(|cold| &**cold.archive()), anchored);
     match store.keystore().load(tenant) {
         Ok(key) => walk.keys = Some(TenantKeys::new(tenant, &key)),
         Err(KeyError::Missing { .. }) => {
@@ -209,7 +212,8 @@ fn receipt_of(store: &Store, tenant: TenantId, public_key: [u8; 32]) -> Option<E
 }
 
 /// A walk along one tenant's records.
-struct Walk {
+struct Walk<'a> {
+    archive: Option<&'a dyn Archive>,
     keys: Option<TenantKeys>,
     no_keys: Option<&'static str>,
     erased: Option<ErasureReceipt>,
@@ -219,16 +223,23 @@ struct Walk {
     entries: u64,
     records: u64,
     first_bad: Option<FirstBad>,
+    /// Where rows of entries end that are not in the archive yet.
+    ends: BTreeMap<u64, Hash>,
+    /// The last entry in the archive, once that is known.
+    archived: Option<u64>,
 }
 
-impl Walk {
-    fn new(anchored: Option<Anchored>) -> Self {
+impl<'a> Walk<'a> {
+    fn new(archive: Option<&'a dyn Archive>, anchored: Option<Anchored>) -> Self {
         Self {
+            archive,
+            ends: BTreeMap::new(),
+            archived: None,
             keys: None,
             no_keys: None,
             erased: None,
             anchored,
-            head: AuditHead { seq: 0, hash: GENESIS },
+            head: AuditHead::NONE,
             lsn: 0,
             entries: 0,
             records: 0,
@@ -271,10 +282,22 @@ impl Walk {
                 Ok(Key::State {}) => {
                     let state = op.value.as_ref().map(|bytes| value::decode::<TenantState>(bytes));
                     match state {
-                        Some(Ok(state)) => known = Some(state.audit),
+                        Some(Ok(state)) => {
+                            known = Some(state.audit);
+                            self.archived = Some(state.audit_archived);
+                        }
                         _ => return self.fault(lsn, "the state row does not read".to_owned()),
                     }
                 }
+                Ok(Key::AuditChunk { first }) => {
+                    let bytes = op.value.as_ref().map(|bytes| bytes.as_slice());
+                    if let Err(what) = self.chunk(first, bytes) {
+                        return self.fault(lsn, what);
+                    }
+                }
+                // A row may go once its entries are in the archive.
+                Ok(Key::Audit { seq })
+                    if op.value.is_none() && self.archived.is_none_or(|last| seq <= last) => {}
                 Ok(Key::Audit { seq }) => {
                     let bytes = op.value.as_ref().map(|bytes| bytes.as_slice());
                     if let Err(what) = self.entries(lsn, seq, bytes, is_cut) {
@@ -353,11 +376,35 @@ impl Walk {
         match chain::verify_entries(self.head, &entries) {
             Ok(head) => {
                 self.head = head;
+                self.ends.insert(head.seq, head.hash);
                 self.entries += entries.len() as u64;
             }
             Err(broken) => self.broken(lsn, broken),
         }
         Ok(())
+    }
+
+    /// Checks entries that moved to the archive: they are there, whole, and those that the records had.
+    fn chunk(&mut self, first: u64, bytes: Option<&[u8]>) -> Result<(), String> {
+        let bytes = bytes.ok_or("archived audit entries were forgotten")?;
+        let row: ChunkRow = value::decode(bytes).map_err(|error| error.to_string())?;
+        let last = row.last;
+        if self.ends.remove(&last.seq).is_some_and(|hash| hash != last.hash) {
+            return Err(format!("the archived entries up to {} are others", last.seq));
+        }
+        self.ends = self.ends.split_off(&last.seq);
+        let (Some(keys), Some(archive)) = (&self.keys, self.archive) else {
+            return Err("there is no archive with audit entries".to_owned());
+        };
+        let rows = chunk::entries(archive, keys, &Chunk { first, row });
+        let rows = rows.map_err(|error| crate::tenant::error::chain(&error))?;
+        let before = rows.iter().flatten().next().and_then(|entry| {
+            let mut hash = GENESIS;
+            hex::decode_to_slice(&entry.prev, &mut hash).ok()?;
+            Some(AuditHead { seq: entry.seq.checked_sub(1)?, hash })
+        });
+        let before = before.filter(|head| head.seq + 1 == first).unwrap_or(AuditHead::NONE);
+        feed::check(before, &rows, last).map(|_| ()).map_err(|broken| broken.to_string())
     }
 
     fn compare_with_anchor(&mut self, record: &Record) {

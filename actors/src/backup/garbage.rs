@@ -76,6 +76,7 @@ pub fn garbage(inventory: &Inventory<'_>) -> Result<Vec<String>, GarbageError> {
             ObjectName::Keys(id) | ObjectName::Anchors(id) => (1, staying.contains(&id)),
             ObjectName::Snapshot { .. }
             | ObjectName::Segment { .. }
+            | ObjectName::AuditChunk { .. }
             | ObjectName::TenantKey { .. } => (2, false),
             ObjectName::Drill(_) => continue,
         };

@@ -91,6 +91,19 @@ pub struct TenantRef {
     pub key: Option<ObjectRef>,
     /// Where its audit chain ended, as far as it was known without waking the tenant.
     pub audit: Option<AuditRef>,
+    /// The audit entries that are in the archive, by rising sequence numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audit_chunks: Vec<ChunkRef>,
+}
+
+/// A run of audit entries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkRef {
+    /// The sequence number of the last of them.
+    pub last: u64,
+    /// Where they are.
+    pub object: ObjectRef,
 }
 
 /// A sealed segment of the log.
@@ -152,7 +165,12 @@ impl BackupManifest {
             .into_iter()
             .chain(self.tenants.iter().filter_map(|tenant| tenant.key.as_ref()))
             .chain(snapshots.map(|snapshot| &snapshot.object))
+            .chain(self.chunks().map(|chunk| &chunk.object))
             .chain(self.segments.iter().map(|segment| &segment.object))
+    }
+    /// Every run of archived audit entries.
+    pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
+        self.tenants.iter().flat_map(|tenant| &tenant.audit_chunks)
     }
     /// What `total_bytes` has to be, if it is a number at all.
     pub fn sum_bytes(&self) -> Option<u64> {
@@ -184,6 +202,12 @@ impl TenantRef {
             let prefix = key.sha256.prefix();
             check_name(key, field, ObjectName::TenantKey { tenant: self.tenant, prefix })?;
         }
+        for ChunkRef { last, object } in &self.audit_chunks {
+            let (tenant, last, prefix) = (self.tenant, *last, object.sha256.prefix());
+            check_name(object, field, ObjectName::AuditChunk { tenant, last, prefix })?;
+        }
+        let is_sorted = self.audit_chunks.is_sorted_by(|a, b| a.object.name < b.object.name);
+        must(is_sorted, field, "has audit entries that are not in order, each once")?;
         let Some(SnapshotRef { lsn, object }) = &self.snapshot else { return Ok(()) };
         must(*lsn <= self.tail.lsn, field, "has a snapshot from after its end")?;
         let prefix = object.sha256.prefix();

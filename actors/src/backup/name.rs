@@ -10,6 +10,8 @@ use storage::id::{BackupId, DrillId, TenantId};
 pub const SEGMENTS: &str = "segments";
 /// Directory of tenants' snapshots.
 pub const SNAPSHOTS: &str = "snapshots";
+/// Directory of audit entries that are old enough to have left the tenants' views.
+pub const AUDIT: &str = "audit";
 /// Directory of copies of tenants' wrapped keys. Whatever erases a tenant removes that tenant's.
 pub const KEYS: &str = "keys";
 /// Directory of backups' own objects.
@@ -33,6 +35,15 @@ pub enum ObjectName {
         tenant: TenantId,
         /// Up to and with which record.
         lsn: u64,
+        /// First eight bytes of its SHA-256.
+        prefix: [u8; 8],
+    },
+    /// `audit/<tenant>/<last:016x>-<prefix>.chunk`
+    AuditChunk {
+        /// Whose entries.
+        tenant: TenantId,
+        /// The sequence number of the last one.
+        last: u64,
         /// First eight bytes of its SHA-256.
         prefix: [u8; 8],
     },
@@ -67,6 +78,9 @@ impl fmt::Display for ObjectName {
             Self::Snapshot { tenant, lsn, prefix } => {
                 write!(f, "{SNAPSHOTS}/{tenant}/{lsn:016x}-{}.snap", hex::encode(prefix))
             }
+            Self::AuditChunk { tenant, last, prefix } => {
+                write!(f, "{AUDIT}/{tenant}/{last:016x}-{}.chunk", hex::encode(prefix))
+            }
             Self::TenantKey { tenant, prefix } => {
                 write!(f, "{KEYS}/{tenant}/{}.key", hex::encode(prefix))
             }
@@ -96,6 +110,11 @@ fn read(text: &str) -> Option<ObjectName> {
             let (tenant, file) = rest.split_once('/')?;
             let (lsn, prefix) = numbered(file, ".snap")?;
             Some(ObjectName::Snapshot { tenant: tenant.parse().ok()?, lsn, prefix })
+        }
+        AUDIT => {
+            let (tenant, file) = rest.split_once('/')?;
+            let (last, prefix) = numbered(file, ".chunk")?;
+            Some(ObjectName::AuditChunk { tenant: tenant.parse().ok()?, last, prefix })
         }
         KEYS => {
             let (tenant, file) = rest.split_once('/')?;
@@ -138,6 +157,7 @@ mod tests {
         for name in [
             ObjectName::Segment { number: 0x1f, prefix },
             ObjectName::Snapshot { tenant: TenantId::PLATFORM, lsn: u64::MAX, prefix },
+            ObjectName::AuditChunk { tenant: TenantId::PLATFORM, last: 9, prefix },
             ObjectName::TenantKey { tenant: TenantId::PLATFORM, prefix },
             ObjectName::Manifest(backup),
             ObjectName::Keys(backup),

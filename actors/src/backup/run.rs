@@ -30,9 +30,10 @@ use super::bundle::BundleWriter;
 use super::catalog::{self, Catalog};
 use super::digest::Digest;
 use super::manifest::{
-    AuditRef, BackupManifest, FORMAT, ObjectRef, SegmentRef, SnapshotRef, TailRef, TenantRef,
+    AuditRef, BackupManifest, ChunkRef, FORMAT, ObjectRef, SegmentRef, SnapshotRef, TailRef,
+    TenantRef,
 };
-use super::name::{KEYS, ObjectName};
+use super::name::{AUDIT, KEYS, ObjectName};
 use super::signed::{Signed, SignedError};
 use super::{Source, Tell, Told};
 use crate::archivist::pass::{PassError, archive_sealed};
@@ -128,6 +129,8 @@ pub fn run(
         )?;
         Ok(())
     })?;
+    // After the ends of the tenants, whose states speak of nothing that is not there by now.
+    work.audit_chunks(&mut tenants)?;
     tell(Told::Step { name: "archiving the log", total: 0 });
     source.store.log().roll()?;
     archive_sealed(&source.store)?;
@@ -247,7 +250,7 @@ impl Work<'_> {
         let anchored = anchored.filter(|leaf| leaf.lsn <= tail.lsn);
         let audit = anchored.map(|leaf| AuditRef { seq: leaf.audit_seq, hash: Digest(leaf.audit) });
         let tail = TailRef::from(tail);
-        Ok(Some(TenantRef { tenant, tail, snapshot, key: None, audit }))
+        Ok(Some(TenantRef { tenant, tail, snapshot, key: None, audit, audit_chunks: Vec::new() }))
     }
 
     /// Copies the wrapped keys: those of tenants to their places, the node's own to `own`.
@@ -294,15 +297,53 @@ impl Work<'_> {
             0 => self.archive.size(&name)?.unwrap_or_default(),
             bytes => bytes,
         };
+        let lsn = kept.header.lsn;
+        self.sealed_rows(name, bytes, |prefix| ObjectName::Snapshot { tenant, lsn, prefix })
+    }
+
+    /// An object that carries its digest at its end, and in its name.
+    fn sealed_rows(
+        &self,
+        name: String,
+        bytes: u64,
+        named: impl FnOnce([u8; 8]) -> ObjectName,
+    ) -> Result<ObjectRef, BackupError> {
         let at = bytes.saturating_sub(SNAPSHOT_TRAILER_BYTES);
         let trailer = self.archive.get_range(&name, at..bytes)?;
-        let sha256 = <[u8; 32]>::try_from(trailer).ok().map(Digest);
-        let lsn = kept.header.lsn;
-        let named = |prefix| ObjectName::Snapshot { tenant, lsn, prefix }.to_string();
-        match sha256 {
-            Some(sha256) if named(sha256.prefix()) == name => Ok(ObjectRef { name, sha256, bytes }),
+        match <[u8; 32]>::try_from(trailer).map(Digest) {
+            Ok(sha256) if named(sha256.prefix()).to_string() == name => {
+                Ok(ObjectRef { name, sha256, bytes })
+            }
             _ => Err(BackupError::Snapshot { name }),
         }
+    }
+
+    /// Names the audit entries that are in the archive, but for those of erased tenants.
+    fn audit_chunks(&self, tenants: &mut [TenantRef]) -> Result<(), BackupError> {
+        let known: BTreeMap<&str, &ObjectRef> = self
+            .catalog
+            .newest()
+            .into_iter()
+            .flat_map(BackupManifest::chunks)
+            .map(|chunk| (chunk.object.name.as_str(), &chunk.object))
+            .collect();
+        for object in self.archive.list(AUDIT)? {
+            let Ok(ObjectName::AuditChunk { tenant, last, .. }) = object.name.parse() else {
+                continue;
+            };
+            let Ok(at) = tenants.binary_search_by_key(&tenant, |one| one.tenant) else { continue };
+            if tenants[at].key.is_none() {
+                continue;
+            }
+            let object = match known.get(object.name.as_str()) {
+                Some(known) => (*known).clone(),
+                None => self.sealed_rows(object.name, object.bytes, |prefix| {
+                    ObjectName::AuditChunk { tenant, last, prefix }
+                })?,
+            };
+            tenants[at].audit_chunks.push(ChunkRef { last, object });
+        }
+        Ok(())
     }
 
     /// The archived segments that hold what comes after the snapshots.

@@ -10,7 +10,7 @@ use storage::archive::{Archive, ArchiveError};
 use storage::log::segment::cold::{ColdSegments, number_of};
 
 use super::garbage::{GarbageError, Inventory, garbage};
-use super::name::{BACKUPS, KEYS, ObjectName, SEGMENTS, SNAPSHOTS};
+use super::name::{AUDIT, BACKUPS, KEYS, ObjectName, SEGMENTS, SNAPSHOTS};
 use super::rotation::{BackupTime, kept};
 use super::{Source, Tell, Told, catalog};
 use crate::archivist::pass::{PassError, needed_since, snapshot};
@@ -59,7 +59,7 @@ pub fn sweep(source: &Source, window: Duration, tell: Tell<'_>) -> Result<Swept,
     let times: Vec<_> = manifests.iter().map(BackupTime::from).collect();
     let kept = kept(&times, now_ms);
     let mut listing = Vec::new();
-    for directory in [BACKUPS, KEYS, SEGMENTS, SNAPSHOTS] {
+    for directory in [AUDIT, BACKUPS, KEYS, SEGMENTS, SNAPSHOTS] {
         listing.extend(archive.list(directory)?);
     }
     let needed = needed_since(&source.store, from_ms)?;

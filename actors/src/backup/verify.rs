@@ -25,7 +25,8 @@ use storage::snapshot;
 
 use super::bundle::{self, BundleError};
 use super::digest::Digest;
-use super::manifest::{BackupManifest, ObjectRef, SegmentRef, SnapshotRef};
+use super::manifest::{BackupManifest, ChunkRef, ObjectRef, SegmentRef, SnapshotRef, TenantRef};
+use super::name::ObjectName;
 use super::{Tell, Told};
 use crate::audit::note::NoteVerifier;
 use crate::erasure::receipt;
@@ -119,6 +120,7 @@ pub fn verify<E: From<VerifyError>>(
                 Ok(())
             })?;
         }
+        walk.audit_chunks(tenant, is_erased, visit)?;
         if is_erased {
             walk.verified.erased.insert(tenant.tenant);
         }
@@ -177,6 +179,23 @@ impl Walk<'_> {
             self.verified.faults.push(Fault { object: key.name.clone(), what });
         }
         Ok(is_erased)
+    }
+
+    /// Checks a tenant's audit entries. Those of an erased one may be gone: nobody can read them.
+    fn audit_chunks<E: From<VerifyError>>(
+        &mut self,
+        tenant: &TenantRef,
+        is_erased: bool,
+        visit: Visit<'_, E>,
+    ) -> Result<(), E> {
+        for ChunkRef { last, object } in &tenant.audit_chunks {
+            if is_erased && !self.is_there(object)? {
+                continue;
+            }
+            let look = |file: &Path| read_snapshot(file, tenant.tenant, *last).map(|_| ());
+            self.object(object, visit, &mut { look })?;
+        }
+        Ok(())
     }
 
     /// Fetches an object, checks it and looks into it.
@@ -242,7 +261,10 @@ struct Hashing {
 
 impl Hashing {
     fn of(object: &ObjectRef) -> Self {
-        let is_snapshot = snapshot::parse_name(&object.name).is_some();
+        let is_snapshot = matches!(
+            object.name.parse(),
+            Ok(ObjectName::Snapshot { .. } | ObjectName::AuditChunk { .. })
+        );
         let hashed_bytes = object.bytes.saturating_sub(if is_snapshot { 32 } else { 0 });
         Self { digest: Context::new(&SHA256), bytes: 0, hashed_bytes }
     }

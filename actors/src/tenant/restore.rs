@@ -201,6 +201,7 @@ pub(crate) fn is_timeless(key: &Key) -> bool {
     matches!(
         key,
         Key::State {}
+            | Key::AuditChunk { .. }
             | Key::Audit { .. }
             | Key::AuditTrail { .. }
             | Key::Idempotency { .. }

@@ -40,6 +40,11 @@ pub struct AuditHead {
     pub hash: Hash,
 }
 
+impl AuditHead {
+    /// Before the first entry.
+    pub const NONE: Self = Self { seq: 0, hash: storage::record::GENESIS };
+}
+
 /// The state row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TenantState {
@@ -54,6 +59,9 @@ pub struct TenantState {
     /// A restore that was asked for and is not finished. Nobody is served before it is.
     #[serde(default)]
     pub restore: Option<PendingRestore>,
+    /// Sequence number of the last audit entry that is in the archive; 0 if none is.
+    #[serde(default)]
+    pub audit_archived: u64,
 }
 
 /// A restore that is to be carried out.
@@ -72,9 +80,10 @@ impl Default for TenantState {
         Self {
             profile: None,
             used: Used::default(),
-            audit: AuditHead { seq: 0, hash: storage::record::GENESIS },
+            audit: AuditHead::NONE,
             owners: 0,
             restore: None,
+            audit_archived: 0,
         }
     }
 }

@@ -22,6 +22,7 @@ fn samples() -> Vec<Key> {
     let digest = std::array::from_fn(|at| 0xe0 + at as u8);
     vec![
         Key::State {},
+        Key::AuditChunk { first: seq },
         Key::Audit { seq },
         Key::AuditTrail { form: id(0x10), seq },
         Key::Comment { submission: id(0x10), id: id(0x20) },

@@ -73,6 +73,7 @@ pub fn any_key() -> impl Strategy<Value = Key> {
     let seq = || any::<u64>();
     prop_oneof![
         any::<bool>().prop_map(|_| Key::State {}),
+        seq().prop_map(|first| Key::AuditChunk { first }),
         seq().prop_map(|seq| Key::Audit { seq }),
         (id(), seq()).prop_map(|(a, seq)| Key::AuditTrail { form: FormId::from_bytes(a), seq }),
         (id(), id()).prop_map(|(a, b)| Key::Comment {

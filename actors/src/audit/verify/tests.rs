@@ -356,7 +356,7 @@ fn a_history_without_a_key_holds_only_with_a_receipt_and_only_as_it_was_then() {
     assert_eq!(world.first_bad(records.clone()), Some((1, 1)), "no receipt");
     let receipt = receipt_after(&world, &records[5]);
     let check = |records: &[Record]| {
-        let mut walk = Walk::new(world.anchors.anchored(world.tenant));
+        let mut walk = Walk::new(None, world.anchors.anchored(world.tenant));
         walk.erased = Some(receipt.clone());
         records.iter().for_each(|record| walk.record(record));
         let last = records.last().map(|record| &record.header);

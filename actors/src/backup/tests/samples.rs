@@ -5,7 +5,7 @@ use storage::id::{BackupId, DrillId, Id, TenantId};
 use crate::audit::note::NoteSigner;
 use crate::backup::digest::Digest;
 use crate::backup::manifest::{
-    AuditRef, BackupManifest, ObjectRef, SegmentRef, SnapshotRef, TailRef, TenantRef,
+    AuditRef, BackupManifest, ChunkRef, ObjectRef, SegmentRef, SnapshotRef, TailRef, TenantRef,
 };
 use crate::backup::name::ObjectName;
 use crate::backup::report::{DrillCounts, DrillLine, DrillOutcome, DrillReport};
@@ -38,6 +38,12 @@ fn key(tenant: TenantId, sha256: Digest) -> ObjectRef {
     object(ObjectName::TenantKey { tenant, prefix: sha256.prefix() }, sha256)
 }
 
+fn chunk(tenant: TenantId, last: u64) -> ChunkRef {
+    let sha256 = Digest::of(&last.to_le_bytes());
+    let name = ObjectName::AuditChunk { tenant, last, prefix: sha256.prefix() };
+    ChunkRef { last, object: object(name, sha256) }
+}
+
 pub fn tenant(number: u64, lsn: u64) -> TenantRef {
     let (tenant, sha256) = (tenant_id(number), Digest::of(&lsn.to_be_bytes()));
     let name = ObjectName::Snapshot { tenant, lsn, prefix: sha256.prefix() };
@@ -47,6 +53,7 @@ pub fn tenant(number: u64, lsn: u64) -> TenantRef {
         snapshot: Some(SnapshotRef { lsn, object: object(name, sha256) }),
         key: Some(key(tenant, Digest::of(b"wrapped"))),
         audit: Some(AuditRef { seq: 4, hash: Digest([5; 32]) }),
+        audit_chunks: vec![chunk(tenant, 2), chunk(tenant, 3)],
     }
 }
 

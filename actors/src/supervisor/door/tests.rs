@@ -121,7 +121,7 @@ impl Scene {
         let paging = Paging { limit: 200, cursor: None };
         let filter = AuditFilter { action: Some("tenant.*".to_owned()), ..AuditFilter::default() };
         let list = ListAudit { filter, paging, oldest_first: true };
-        let page = door.query(by_test(tenant), list).await.unwrap();
+        let page = door.query(by_test(tenant), list).await.unwrap().page;
         page.items.iter().map(|item| serde_json::from_slice(item).unwrap()).collect()
     }
 

@@ -10,7 +10,7 @@ use storage::shard::Shard;
 use storage::store::Store;
 use storage::value;
 
-use super::{AuditFilter, ListAudit, ListFormAudit, ReadEntry, VERIFY_ROWS, VerifyOwnAudit};
+use super::{AuditFilter, Found, ListAudit, ListFormAudit, ReadEntry, VERIFY_ROWS, VerifyOwnAudit};
 use crate::audit::chain::{self, Flaw};
 use crate::audit::entry::{Draft, Entry, Named, Outcome};
 use crate::call::{Origin, Page, Paging};
@@ -117,7 +117,8 @@ impl Stage {
         let (mut seqs, mut pages, mut cursor) = (Vec::new(), 0, None);
         loop {
             let (filter, paging) = (filter.clone(), Paging { limit, cursor });
-            let page = self.ask(&NODE, ListAudit { filter, paging, oldest_first }).unwrap();
+            let list = ListAudit { filter, paging, oldest_first };
+            let page = self.ask(&NODE, list).unwrap().page;
             assert!(page.items.len() <= limit);
             seqs.extend(entries(&page).iter().map(|entry| entry.seq));
             pages += 1;
@@ -166,7 +167,7 @@ fn each_filter_takes_exactly_the_entries_it_describes() {
     let all = entries(&{
         let paging = Paging { limit: 50, cursor: None };
         let list = ListAudit { filter: AuditFilter::default(), paging, oldest_first: true };
-        stage.ask(&NODE, list).unwrap()
+        stage.ask(&NODE, list).unwrap().page
     });
     let check = |filter: AuditFilter, takes: &dyn Fn(&Entry) -> bool| {
         let expected: Vec<u64> =
@@ -213,7 +214,7 @@ fn a_forms_trail_is_the_tenants_feed_filtered_and_only_for_those_who_may() {
         let list = ListFormAudit { form: id, paging, oldest_first: true };
         stage
             .ask(principal, list)
-            .map(|page| entries(&page).iter().map(|entry| entry.seq).collect::<Vec<_>>())
+            .map(|list| entries(&list.page).iter().map(|entry| entry.seq).collect::<Vec<_>>())
     };
     let filter = |form| AuditFilter { form: Some(form), ..AuditFilter::default() };
     let open = stage.seqs(filter(form(0)));
@@ -232,7 +233,9 @@ fn a_forms_trail_is_the_tenants_feed_filtered_and_only_for_those_who_may() {
 fn one_entry_is_found_by_its_number_and_others_are_absent() {
     let stage = busy();
     for seq in 1..=45 {
-        let document = stage.ask(&NODE, ReadEntry { seq }).unwrap();
+        let Found::Here(document) = stage.ask(&NODE, ReadEntry { seq }).unwrap() else {
+            panic!("entry {seq} is in no archive");
+        };
         let entry: Entry = serde_json::from_slice(&document.json).unwrap();
         assert_eq!(entry.seq, seq);
     }

@@ -240,7 +240,7 @@ fn check_tally(tally: &Tally, manifest: &BundleManifest) -> Result<(), PortableE
 
 /// Whether a row travels.
 pub(crate) fn travels(key: &Key) -> bool {
-    part_of(key) != Part::Place
+    !matches!(part_of(key), Part::Place | Part::Trail)
 }
 
 pub(crate) fn digest_of(digest: Context) -> Digest {

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 
 use storage::keys::Key;
-use storage::record::GENESIS;
 use storage::snapshot::StateHash;
 use storage::value;
 
@@ -31,7 +30,7 @@ pub(crate) enum Part {
     State,
     /// The audit log: travels byte for byte.
     Audit,
-    /// Leads from forms into the audit log: travels.
+    /// Leads from forms into the audit log: made again from it.
     Trail,
     /// The tenant's: travels, and is in the content hash.
     Content,
@@ -55,7 +54,8 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::User { .. }
         | Key::Submission { .. }
         | Key::Authored { .. } => Part::Content,
-        Key::Directory { .. }
+        Key::AuditChunk { .. }
+        | Key::Directory { .. }
         | Key::Export { .. }
         | Key::Idempotency { .. }
         | Key::ProviderEvent { .. }
@@ -102,7 +102,7 @@ impl Contents {
             rows: 0,
             state: None,
             hash: StateHash::new(),
-            head: AuditHead { seq: 0, hash: GENESIS },
+            head: AuditHead::NONE,
             counts: BTreeMap::new(),
             owners: 0,
             through: through.filter(|head| head.seq > 0),

@@ -14,6 +14,8 @@ use storage::keys::Key;
 use storage::log::Tail;
 use storage::snapshot::{NO_STAMP, RowSource as _, SnapshotHeader, SnapshotWriter};
 use storage::store::{Store, StoreError};
+use storage::txn::Value;
+use storage::value;
 
 use super::PortableError;
 use super::bundle::{ROWS_TOLD, digest_of, travels};
@@ -21,9 +23,11 @@ use super::content::{Contents, Tally};
 use super::key::BundleKey;
 use super::manifest::{BundleManifest, FORMAT, PayloadRef, SignedManifest};
 use super::proof::AnchorProof;
+use crate::audit::chunk::{self, Chunk, ChunkRow};
 use crate::audit::note::NoteSigner;
 use crate::backup::signed::Signed;
 use crate::env::Env;
+use crate::tenant::error::TenantError;
 
 /// The node that exports.
 #[derive(Clone)]
@@ -69,7 +73,10 @@ impl Exporter {
         };
         let out = Hashing { out, digest: Context::new(&SHA256), bytes: 0 };
         let writer = SnapshotWriter::new(out, &key.keys(tenant), header)?;
-        let (tally, out) = copy(past, writer, tell)?;
+        let archive = history.archive();
+        let mut copy = Copy { writer, contents: Contents::new(None), written: 0, tell };
+        copy.all(past, &mut |chunk| chunk::rows(&**archive, &own_keys, &chunk))?;
+        let (tally, out) = copy.finish()?;
         let payload = PayloadRef {
             sha256: digest_of(out.digest),
             bytes: out.bytes,
@@ -109,32 +116,58 @@ impl Exporter {
 }
 
 /// Copies the rows that travel, and counts them.
-fn copy<W: Write>(
-    mut past: PastState,
-    mut writer: SnapshotWriter<W>,
-    tell: &mut dyn FnMut(u64),
-) -> Result<(Tally, W), PortableError> {
-    let mut contents = Contents::new(None);
-    let mut written: u64 = 0;
-    while let Some((encoded, bytes)) = past.next_row()? {
-        let key = Key::decode(&encoded).map_err(StoreError::from)?;
-        if !travels(&key) {
-            continue;
+struct Copy<'a, W: Write> {
+    writer: SnapshotWriter<W>,
+    contents: Contents,
+    written: u64,
+    tell: &'a mut dyn FnMut(u64),
+}
+
+/// Reads rows of the audit log back from the archive.
+type Unarchive<'a> = &'a mut dyn FnMut(Chunk) -> Result<Vec<(u64, Value)>, TenantError>;
+
+impl<W: Write> Copy<'_, W> {
+    /// Audit entries that are in the archive travel as if they had never left.
+    fn all(&mut self, mut past: PastState, unarchive: Unarchive<'_>) -> Result<(), PortableError> {
+        let mut archived = 0;
+        while let Some((encoded, bytes)) = past.next_row()? {
+            let key = Key::decode(&encoded).map_err(StoreError::from)?;
+            match key {
+                Key::AuditChunk { first } => {
+                    let row: ChunkRow = value::decode(&bytes)?;
+                    archived = row.last.seq;
+                    for (seq, bytes) in unarchive(Chunk { first, row })? {
+                        let key = Key::Audit { seq };
+                        self.row(&key, &key.encode(), &bytes)?;
+                    }
+                }
+                Key::Audit { seq } if seq <= archived => {}
+                key if travels(&key) => self.row(&key, &encoded, &bytes)?,
+                _ => {}
+            }
         }
-        contents.take(&key, &encoded, &bytes)?;
-        writer.push(&encoded, &bytes)?;
-        written += 1;
-        if written.is_multiple_of(ROWS_TOLD) {
-            tell(written);
+        Ok(())
+    }
+
+    fn row(&mut self, key: &Key, encoded: &[u8], bytes: &[u8]) -> Result<(), PortableError> {
+        self.contents.take(key, encoded, bytes)?;
+        self.writer.push(encoded, bytes)?;
+        self.written += 1;
+        if self.written.is_multiple_of(ROWS_TOLD) {
+            (self.tell)(self.written);
         }
+        Ok(())
     }
-    tell(written);
-    let tally = contents.finish()?;
-    if tally.state.restore.is_some() {
-        return Err(PortableError::RestoreRunning);
+
+    fn finish(self) -> Result<(Tally, W), PortableError> {
+        (self.tell)(self.written);
+        let tally = self.contents.finish()?;
+        if tally.state.restore.is_some() {
+            return Err(PortableError::RestoreRunning);
+        }
+        let (_, out) = self.writer.finish()?;
+        Ok((tally, out))
     }
-    let (_, out) = writer.finish()?;
-    Ok((tally, out))
 }
 
 /// Counts and hashes what passes.

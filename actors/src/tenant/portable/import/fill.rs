@@ -13,6 +13,7 @@ use storage::store::StoreError;
 use storage::txn::Scan;
 use storage::value;
 
+use crate::audit::chunk::form_of;
 use crate::audit::entry::{Draft, Entry, Named};
 use crate::call::Origin;
 use crate::permit::{Operate, Principal};
@@ -84,14 +85,19 @@ pub(super) fn write<R: Read>(
         match part_of(&key) {
             Part::State => continue,
             Part::Audit => {
-                let Some(head) = head_of(&value)? else { continue };
+                let entries: Vec<Entry> = value::decode(&value).map_err(TenantError::from)?;
+                let Some((first, head)) = ends_of(&entries) else { continue };
+                let forms = entries.iter().filter_map(form_of);
+                let trail = forms.map(|form| (Key::AuditTrail { form, seq: first }, Vec::new()));
+                chunk.rows.extend(trail);
                 // Written by the import that was stopped.
                 if head.seq <= known.seq {
                     continue;
                 }
                 chunk.audit = Some(head);
             }
-            Part::Trail | Part::Content | Part::Place => {}
+            Part::Trail => continue,
+            Part::Content | Part::Place => {}
         }
         bytes += value.len();
         chunk.rows.push((key, value.to_vec()));
@@ -107,10 +113,10 @@ pub(super) fn write<R: Read>(
     Ok(())
 }
 
-/// Where the chain is after an audit row.
-fn head_of(bytes: &[u8]) -> Result<Option<AuditHead>, TenantError> {
-    let entries: Vec<Entry> = value::decode(bytes)?;
-    Ok(entries.last().map(|last| AuditHead { seq: last.seq, hash: last.compute_hash() }))
+/// The number of an audit row's first entry, and where the chain is after it.
+fn ends_of(entries: &[Entry]) -> Option<(u64, AuditHead)> {
+    let (first, last) = (entries.first()?, entries.last()?);
+    Some((first.seq, AuditHead { seq: last.seq, hash: last.compute_hash() }))
 }
 
 fn run(core: &mut Core, command: WriteImport) -> Result<(), TenantError> {
