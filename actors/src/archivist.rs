@@ -18,6 +18,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use storage::store::Store;
 
+use crate::background;
 use crate::env::Env;
 use crate::standing::{self, Lifeline};
 
@@ -204,7 +205,7 @@ impl Archivist {
             return;
         }
         let shared = self.shared.clone();
-        let working = tokio::task::spawn_blocking(move || shared.round().is_ok());
+        let working = background::run("archivist", move || shared.round().is_ok());
         ctx.spawn(working.into_actor(self).map(|outcome, archivist, _| {
             archivist.shared.is_busy.store(false, Ordering::Release);
             if !matches!(outcome, Ok(true)) {

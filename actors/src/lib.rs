@@ -18,6 +18,7 @@
 
 pub mod archivist;
 pub mod audit;
+pub mod background;
 pub mod backup;
 pub mod call;
 pub mod env;

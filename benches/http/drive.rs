@@ -67,7 +67,7 @@ pub fn run(
     all.into_inner().expect("a sound lock")
 }
 
-fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
+pub fn read_answer(stream: &mut TcpStream, buffer: &mut [u8]) {
     let mut filled = 0;
     loop {
         filled += match stream.read(&mut buffer[filled..]).expect("an answer") {

@@ -14,6 +14,7 @@
 
 pub mod anchor_log;
 pub mod archive;
+pub mod background;
 pub mod disk;
 pub mod history;
 pub mod id;

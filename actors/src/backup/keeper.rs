@@ -28,6 +28,7 @@ use super::report::{DrillReport, SignedReport};
 use super::run::{BackupError, run};
 use super::sweep::{Swept, sweep};
 use super::{Source, Told, catalog};
+use crate::background;
 use crate::call::Origin;
 use crate::env::rfc3339;
 use crate::standing::{self, Lifeline};
@@ -235,14 +236,14 @@ impl BackupHandle {
         tenants.find(TenantId::PLATFORM).await
     }
 
-    /// Starts work on the blocking pool, one at a time.
+    /// Starts work in the background, one at a time.
     async fn work<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> Result<T, KeeperError> + Send + 'static,
     ) -> Result<T, KeeperError> {
         let turn = self.shared.turn.clone().try_acquire_owned().map_err(|_| KeeperError::Busy)?;
         let shared = self.shared.clone();
-        let done = tokio::task::spawn_blocking(move || {
+        let done = background::run("backup", move || {
             // Held by the work, so that a caller who goes away does not let in one too many.
             let _turn: OwnedSemaphorePermit = turn;
             work(&shared)

@@ -4,6 +4,7 @@
 //! on the way are synced too. So a crash leaves a whole object or none, and drafts that nobody holds
 //! are swept when the archive is opened. Refuses to widen access: its files are the owner's alone.
 
+use std::collections::HashSet;
 use std::fs;
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -19,6 +20,9 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::UNIX_EPOCH;
@@ -34,12 +38,18 @@ use crate::disk::RealDisk;
 const DRAFTS: &str = ".drafts";
 /// How often an object is given its name while others remove the directory it belongs into.
 const PUBLISH_TRIES: u32 = 8;
+/// How much of a file is copied at a time.
+const COPY_BYTES: usize = 256 << 10;
+/// How much of an object is written before it is synced.
+const SYNC_BYTES: usize = 4 << 20;
 
 /// An archive in a directory.
 #[derive(Debug)]
 pub struct LocalArchive {
     root: PathBuf,
     next_draft: AtomicU64,
+    /// Directories that are known to be durable under their names.
+    durable: Mutex<HashSet<PathBuf>>,
 }
 
 impl LocalArchive {
@@ -48,7 +58,8 @@ impl LocalArchive {
     /// # Errors
     /// If the directory cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, ArchiveError> {
-        let archive = Self { root: root.to_owned(), next_draft: AtomicU64::new(0) };
+        let (next_draft, durable) = (AtomicU64::new(0), Mutex::default());
+        let archive = Self { root: root.to_owned(), next_draft, durable };
         make_root(root).map_err(|error| archive.unwritten(&error))?;
         archive.sweep().map_err(|error| archive.unwritten(&error))?;
         Ok(archive)
@@ -127,18 +138,26 @@ impl LocalArchive {
         }
     }
 
-    /// Makes `dir` and its parents below the root. Also one that is there already is synced: its
+    /// Makes `dir` and its parents below the root. One that is there already is synced the first time: its
     /// maker may have died before that.
     fn make_dirs(&self, dir: &Path) -> io::Result<()> {
         let below = dir.strip_prefix(&self.root).map_err(io::Error::other)?;
         let mut at = self.root.clone();
         for part in below.components() {
             let child = at.join(part);
-            make_dir(&child)?;
-            RealDisk.sync_dir(&at)?;
+            let is_new = make_dir(&child)?;
+            if is_new || !self.durable().contains(&child) {
+                RealDisk.sync_dir(&at)?;
+                self.durable().insert(child.clone());
+            }
             at = child;
         }
         Ok(())
+    }
+
+    fn durable(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        // Single paths are put in and taken out, so a poisoned lock still guards a sound set.
+        self.durable.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn unwritten(&self, error: &io::Error) -> ArchiveError {
@@ -197,9 +216,7 @@ impl Archive for LocalArchive {
 
     fn put_file(&self, name: &str, path: &Path) -> Result<(), ArchiveError> {
         let mut source = File::open(path).map_err(|error| super::unreadable(path, &error))?;
-        self.write(name, |file| {
-            io::copy(&mut source, file).map(|_| ()).map_err(|error| self.unwritten(&error))
-        })
+        self.write(name, |file| copy(&mut source, file).map_err(|error| self.unwritten(&error)))
     }
 
     fn get(&self, name: &str) -> Result<Vec<u8>, ArchiveError> {
@@ -256,6 +273,7 @@ impl Archive for LocalArchive {
                 if fs::remove_dir(dir).is_err() {
                     break;
                 }
+                self.durable().remove(dir);
                 emptied = dir.parent();
             }
             match emptied.map(|dir| RealDisk.sync_dir(dir)) {
@@ -297,10 +315,31 @@ fn make_root(root: &Path) -> io::Result<()> {
     RealDisk.sync_dir(parent)
 }
 
-fn make_dir(dir: &Path) -> io::Result<()> {
+/// Makes a directory; answers whether it was not there before.
+fn make_dir(dir: &Path) -> io::Result<bool> {
     match DirBuilder::new().mode(0o700).create(dir) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-        made => made,
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => Ok(false),
+        made => made.map(|()| true),
+    }
+}
+
+/// Copies a file in pieces that are synced one by one: the log may be on the same disk, and its syncs wait
+/// behind whatever is queued there.
+fn copy(source: &mut File, target: &mut File) -> io::Result<()> {
+    let mut buffer = vec![0; COPY_BYTES];
+    let mut unsynced = 0;
+    loop {
+        let read = match source.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        target.write_all(&buffer[..read])?;
+        unsynced += read;
+        if unsynced >= SYNC_BYTES {
+            target.sync_data()?;
+            unsynced = 0;
+        }
     }
 }
 
