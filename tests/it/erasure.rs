@@ -362,14 +362,17 @@ fn a_node_killed_anywhere_in_an_erasure_knows_afterwards_how_far_it_was() {
 fn erasing_reads_none_of_the_tenants_records() {
     let home = tempfile::tempdir().expect("a directory");
     let data = home.path().join("data");
-    let launcher = Launcher::on(&data).set("backup.enabled", "false");
+    let launcher =
+        Launcher::on(&data).set("backup.enabled", "false").set("archive.local_audit_entries", "4");
     let node = launcher.serve();
     let acme = Tenant::sign_up(&node.client, "acme");
     fill(&acme);
     launcher.run(&["backup", "run"]).expect(0);
     fill(&acme);
+    let audit = data.join("archive/audit").join(&acme.id);
+    eventually("old audit entries are in the archive", || audit.exists().then_some(()));
     // From here on whoever reads a record, a segment or a snapshot finds it damaged.
-    for dir in ["log", "archive/segments", "archive/snapshots"] {
+    for dir in ["log", "archive/segments", "archive/snapshots", "archive/audit"] {
         for path in files(&data.join(dir)) {
             let length =
                 usize::try_from(fs::metadata(&path).expect("a file").len()).expect("small");
@@ -383,6 +386,7 @@ fn erasing_reads_none_of_the_tenants_records() {
         serde_json::from_str(done["receipt"].as_str().expect("a receipt")).expect("JSON");
     assert!(receipt["body"]["last_lsn"].as_u64() > Some(40), "{receipt}");
     assert_eq!(receipt["body"]["kept"]["snapshots"], 1, "{receipt}");
+    assert!(receipt["body"]["kept"]["audit_chunks"].as_u64() > Some(0), "{receipt}");
 }
 
 #[test]

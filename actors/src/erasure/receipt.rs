@@ -47,6 +47,8 @@ pub struct KeptObjects {
     pub segments: u64,
     /// Snapshots of the tenant in the archive.
     pub snapshots: u64,
+    /// Objects in the archive with audit entries of the tenant.
+    pub audit_chunks: u64,
 }
 
 /// What was removed from the archive.

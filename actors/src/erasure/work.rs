@@ -20,7 +20,7 @@ use super::receipt::{
 use super::row::ErasureRow;
 use crate::audit::note::NoteSigner;
 use crate::backup::digest::Digest;
-use crate::backup::name::{KEYS, SNAPSHOTS};
+use crate::backup::name::{AUDIT, KEYS, SNAPSHOTS};
 
 /// Directory of the archive with exported bundles, one directory a tenant.
 const EXPORTS: &str = "exports";
@@ -117,6 +117,7 @@ pub(super) fn clear_and_sign(
             return Ok(found);
         }
         kept.snapshots = archive.list(&format!("{SNAPSHOTS}/{tenant}"))?.len() as u64;
+        kept.audit_chunks = archive.list(&format!("{AUDIT}/{tenant}"))?.len() as u64;
         let segments = cold.list()?;
         let is_its = |segment: &&_| holds(segment, tenant);
         kept.segments = segments.iter().filter(is_its).count() as u64;
