@@ -9,7 +9,7 @@ use std::io::Read;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actors::tenant::portable::exports::Written;
+use actors::tenant::portable::exports::{IsWritten, Written};
 use actors::tenant::portable::key::BundleKey;
 use storage::archive::{ArchiveError, SharedArchive};
 use storage::id::{ExportId, TenantId};
@@ -77,9 +77,10 @@ impl Exports {
         Running { exports: self.clone(), id }
     }
 
-    /// Whether this process writes an export, or is about to.
-    pub fn is_running(&self, id: ExportId) -> bool {
-        self.lock().contains(&id)
+    /// Tells whether this process writes an export, or is about to.
+    pub fn is_written(&self) -> IsWritten {
+        let exports = self.clone();
+        IsWritten::new(move |id| exports.lock().contains(&id))
     }
 }
 

@@ -14,7 +14,7 @@ use actix_web::{HttpResponse, web};
 use actors::call::Answered;
 use actors::permit::{Action as _, CreateExports, ReadExports};
 use actors::tenant::portable::exports::{
-    ExpiredExports, ExportMade, ExportStatus, ExportView, FetchExport, Found, ReadExport,
+    ExpiredExports, ExportMade, ExportView, FetchExport, Found, ListExports, Listed, ReadExport,
     RequestExport,
 };
 use actors::tenant::portable::key::BundleKey;
@@ -26,7 +26,7 @@ use crate::exports;
 use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::app::App;
-use crate::http::extract::At;
+use crate::http::extract::{At, Paged};
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
@@ -45,6 +45,16 @@ pub const ROUTES: &[Route] = &[
     .summary("Write the whole tenant to a sealed bundle; the answer has its key, once")
     .answers::<ExportMade>(202)
     .idempotent(),
+    Route::new(
+        Verb::Get,
+        "/v1/tenant/exports",
+        "exports.list",
+        Access::Tenant(ReadExports::ROW),
+        || web::get().to(list),
+    )
+    .summary("List exports that are kept, newest first")
+    .query(&["limit", "cursor"])
+    .answers_page::<ExportView>(),
     Route::new(
         Verb::Get,
         "/v1/tenant/exports/{export}",
@@ -95,21 +105,31 @@ async fn request(
     Ok(response)
 }
 
+async fn list(
+    app: web::Data<App>,
+    allowed: Allowed<ReadExports>,
+    Paged(paging): Paged,
+) -> Result<HttpResponse, Problem> {
+    let tenant = allowed.tenant();
+    let is_written = app.exports.is_written();
+    let Listed { page, expired } = allowed.query(ListExports { paging, is_written }).await?;
+    if !expired.is_empty() {
+        exports::remove(&app, tenant, expired);
+    }
+    Ok(answer::page(page))
+}
+
 async fn read(
     app: web::Data<App>,
     allowed: Allowed<ReadExports>,
     At(id): At<ExportId>,
 ) -> Result<HttpResponse, Problem> {
     let tenant = allowed.tenant();
-    let found = allowed.query(ReadExport { id }).await?;
-    let Found::Kept(mut view) = found else {
+    let is_written = app.exports.is_written();
+    let Found::Kept(view) = allowed.query(ReadExport { id, is_written }).await? else {
         exports::remove(&app, tenant, vec![id]);
         return Err(Problem::not_found());
     };
-    if view.status == ExportStatus::Running && !app.exports.is_running(id) {
-        // The process that wrote it is gone, and its key with it.
-        view.status = ExportStatus::Failed;
-    }
     answer::json(StatusCode::OK, &view)
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exported, Furnished, Operator, audit, node_a, node_b, text};
-use crate::kit::{TestClock, exported};
+use crate::kit::{Client, TestClock, exported};
 
 /// Every exported bundle in a node's archive.
 fn kept(dir: &Path) -> Vec<PathBuf> {
@@ -84,12 +84,35 @@ fn only_owners_and_admins_export_and_only_so_many() {
         member.get(&path, 403);
         other.owner.get(&path, 404);
     }
+    member.get("/v1/tenant/exports", 403);
+    assert_eq!(ids(&other.owner, ""), Vec::<String>::new());
     acme.owner.get("/v1/tenant/exports/ex_0", 404);
-    for _ in 1..10 {
-        acme.owner.act("/v1/tenant/exports", 202);
-    }
+    let mut made = vec![asked.str("/id")];
+    made.extend((1..10).map(|_| acme.owner.act("/v1/tenant/exports", 202).str("/id")));
     let refused = acme.owner.act("/v1/tenant/exports", 409);
     assert_eq!(refused.problem(), "too-many-exports");
+
+    made.reverse();
+    assert_eq!(ids(&admin, ""), made, "newest first");
+    assert_eq!(ids(&acme.owner, "?limit=3"), made, "page by page");
+    let listed = acme.owner.get("/v1/tenant/exports?limit=200", 200);
+    let last = &listed.json()["items"][9];
+    assert_eq!((&last["id"], &last["status"]), (&asked.json()["id"], &json!("done")));
+    assert!(!listed.text().contains("bundle-key"), "{}", listed.text());
+}
+
+/// The ids of all exports, as the pages of that size show them.
+fn ids(reader: &Client, query: &str) -> Vec<String> {
+    let (mut found, mut place) = (Vec::new(), format!("/v1/tenant/exports{query}"));
+    loop {
+        let page = reader.get(&place, 200).json();
+        let items = page["items"].as_array().expect("a list");
+        found.extend(items.iter().map(|item| item["id"].as_str().expect("an id").to_owned()));
+        match page["next_cursor"].as_str() {
+            Some(next) => place = format!("/v1/tenant/exports{query}&cursor={next}"),
+            None => return found,
+        }
+    }
 }
 
 #[test]
@@ -108,7 +131,10 @@ fn an_export_is_kept_for_a_week_and_then_gone() {
     crate::kit::eventually("an export that is removed", || {
         (kept(&world.dir).len() == 1).then_some(())
     });
-    // Whoever asks for the next one removes the rest.
+    assert_eq!(ids(&owner, ""), Vec::<String>::new());
+    crate::kit::eventually("what the list met is removed", || {
+        kept(&world.dir).is_empty().then_some(())
+    });
     let third = owner.act("/v1/tenant/exports", 202).str("/id");
     assert_eq!(exported(&owner, &third).str("/status"), "done");
     crate::kit::eventually("an export that is removed", || {

@@ -5,6 +5,8 @@
 //! of an export does not go on with it: it has the key no more. Refuses: more than
 //! [`EXPORTS_MAX`](crate::limits::EXPORTS_MAX) at once, and one that is not written or has expired.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use storage::id::{ExportId, Id as _, TenantId};
@@ -15,13 +17,14 @@ use storage::value;
 use super::key::BundleKey;
 use super::manifest::BundleManifest;
 use crate::audit::entry::{Draft, Named};
-use crate::call::{Document, Origin};
+use crate::call::{Document, Origin, Page, Paging};
 use crate::env::rfc3339;
 use crate::limits;
 use crate::permit::{CreateExports, Operate, ReadExports};
 use crate::supervisor::Tenants;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
+use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::handle::operate;
 
 /// How far an export is.
@@ -113,6 +116,16 @@ pub struct ExportMade {
 impl ExportRow {
     fn is_expired(&self, now_ms: u64) -> bool {
         now_ms >= self.expires_ms
+    }
+
+    /// As it is shown. One that nobody writes any more will never be done: the process that wrote it is gone,
+    /// and its key with it.
+    fn view_now(&self, is_written: &IsWritten) -> ExportView {
+        let mut view = self.view();
+        if view.status == ExportStatus::Running && !(is_written.0)(self.id) {
+            view.status = ExportStatus::Failed;
+        }
+        view
     }
 
     fn view(&self) -> ExportView {
@@ -214,11 +227,31 @@ pub enum Found {
     Expired,
 }
 
+/// Whether this process writes an export, or is about to. Asked by the tenant itself, right when it looks at the
+/// row: what is asked before or after may have ended in between.
+#[derive(Clone)]
+pub struct IsWritten(Arc<dyn Fn(ExportId) -> bool + Send + Sync>);
+
+impl IsWritten {
+    /// As `tells` says.
+    pub fn new(tells: impl Fn(ExportId) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tells))
+    }
+}
+
+impl std::fmt::Debug for IsWritten {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IsWritten")
+    }
+}
+
 /// Reads how far an export is.
 #[derive(Debug)]
 pub struct ReadExport {
     /// Which.
     pub id: ExportId,
+    /// Whether it is being written.
+    pub is_written: IsWritten,
 }
 
 impl Query for ReadExport {
@@ -227,7 +260,60 @@ impl Query for ReadExport {
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Found, TenantError> {
         let row: ExportRow = cx.need(&Key::Export { id: self.id })?;
-        Ok(if row.is_expired(cx.now_ms()) { Found::Expired } else { Found::Kept(row.view()) })
+        Ok(match row.is_expired(cx.now_ms()) {
+            true => Found::Expired,
+            false => Found::Kept(row.view_now(&self.is_written)),
+        })
+    }
+}
+
+/// Lists exports, newest first.
+#[derive(Debug)]
+pub struct ListExports {
+    /// Which part.
+    pub paging: Paging,
+    /// Whether one is being written.
+    pub is_written: IsWritten,
+}
+
+/// A page of exports.
+#[derive(Debug)]
+pub struct Listed {
+    /// Those that are kept.
+    pub page: Page,
+    /// Those that were met on the way and whose time is over; whoever finds that removes them.
+    pub expired: Vec<ExportId>,
+}
+
+impl Query for ListExports {
+    type Action = ReadExports;
+    type Reply = Listed;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Listed, TenantError> {
+        let now_ms = cx.now_ms();
+        let after = open_id_cursor(self.paging.cursor.as_deref())?.map(|id| Key::Export { id });
+        let mut pager = Pager::new(&self.paging);
+        let mut expired = Vec::new();
+        let any = Key::Export { id: ExportId::from_bytes([0; 16]) };
+        let (prefix, limit) = (Prefix::kind(&any), pager.rows_wanted());
+        let end = walk(cx, Scan { prefix, after, reverse: true, limit }, |key, bytes| {
+            let Key::Export { id } = *key else { return Ok(Step::Next) };
+            let row: ExportRow = value::decode(bytes)?;
+            if row.is_expired(now_ms) {
+                expired.push(id);
+                return Ok(Step::Next);
+            }
+            pager.offer(id, || {
+                let view = row.view_now(&self.is_written);
+                let json = serde_json::to_vec(&view).expect("a view holds only texts and numbers");
+                Ok(json.into())
+            })
+        })?;
+        let page = pager.close(match end {
+            End::Bound(Key::Export { id }) => Some(id),
+            _ => None,
+        });
+        Ok(Listed { page, expired })
     }
 }
 
