@@ -74,6 +74,16 @@ impl From<AuditHead> for ChainEnd {
     }
 }
 
+/// Why nothing of a tenant can be read, where that is no sign of tampering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum NoKey {
+    /// The customer who holds its key withholds it: verify again when it is back.
+    Withheld,
+    /// Its key is gone, and no receipt says that it was erased.
+    Gone,
+}
+
 /// What verifying one tenant found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AuditReport {
@@ -96,6 +106,10 @@ pub struct AuditReport {
     /// its sealed records was checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<String>,
+    /// Why nothing could be read, if the key is not to be had. Then `first_bad` is where that began, and says
+    /// nothing of a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_key: Option<NoKey>,
 }
 
 /// What verifying the anchor log found.
@@ -167,14 +181,17 @@ pub fn verify(
     // First, so that a tenant that goes on writing is never behind its anchor.
     let anchored = anchors.anchored(tenant);
     let mut walk = Walk::new(store.cold().map(|cold| &**cold.archive()), anchored);
+    let mut no_key = None;
     match store.keystore().load(tenant) {
         Ok(key) => walk.keys = Some(TenantKeys::new(tenant, &key)),
         Err(KeyError::Missing { .. }) => {
             walk.no_keys = Some("the tenant's key is gone");
             walk.erased = public_key.and_then(|key| receipt_of(store, tenant, key));
+            no_key = walk.erased.is_none().then_some(NoKey::Gone);
         }
         Err(KeyError::Withheld { .. }) => {
-            walk.no_keys = Some("the customer withholds the tenant's key")
+            walk.no_keys = Some("the customer withholds the tenant's key");
+            no_key = Some(NoKey::Withheld);
         }
         Err(_) => walk.no_keys = Some("the tenant's key cannot be read"),
     }
@@ -198,6 +215,7 @@ pub fn verify(
             seq: anchored.leaf.audit_seq,
         }),
         erased_at: erased.map(|receipt| rfc3339(receipt.erased_ms)),
+        no_key,
     }
 }
 
