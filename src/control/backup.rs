@@ -186,6 +186,7 @@ fn no_archive() -> ControlError {
 fn name(reason: Reason) -> String {
     let name = match reason {
         Reason::Daily => "daily",
+        Reason::Manual => "manual",
         Reason::Weekly => "weekly",
         Reason::Monthly => "monthly",
         Reason::Newest => "newest",

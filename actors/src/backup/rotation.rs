@@ -8,6 +8,7 @@
 //! | weekly | the first backup of each ISO week (ISO 8601, from Monday) | 30 × 24 hours |
 //! | monthly | the first backup of each calendar month | 12 months: to the same date and time of the next year; one of 29 February to 1 March |
 //! | newest | the newest of all that are not from the future | until there is a newer one |
+//! | manual | every backup that somebody took with a note | 7 × 24 hours from when it was taken |
 //! | future | every backup stamped later than now | until its time has come |
 //!
 //! Each term includes its last millisecond. Weeks and months are represented by their *first*
@@ -43,11 +44,14 @@ pub struct BackupTime {
     pub id: BackupId,
     /// The moment it shows: Unix milliseconds.
     pub taken_ms: u64,
+    /// Whether somebody took it for a reason of their own: it has a note.
+    pub is_manual: bool,
 }
 
 impl From<&BackupManifest> for BackupTime {
     fn from(manifest: &BackupManifest) -> Self {
-        Self { id: manifest.id, taken_ms: manifest.taken_ms }
+        let is_manual = manifest.note.is_some();
+        Self { id: manifest.id, taken_ms: manifest.taken_ms, is_manual }
     }
 }
 
@@ -56,6 +60,8 @@ impl From<&BackupManifest> for BackupTime {
 pub enum Reason {
     /// It is a day's.
     Daily,
+    /// Somebody took it with a note, within the term of a day's.
+    Manual,
     /// It is a week's.
     Weekly,
     /// It is a month's.
@@ -86,6 +92,9 @@ pub fn reasons(backups: &[BackupTime], now_ms: u64) -> BTreeMap<BackupId, BTreeS
     }
     let (mut days, mut weeks, mut months) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for backup in past {
+        if backup.is_manual && now_ms - backup.taken_ms <= DAILY_KEPT_MS {
+            keep(backup, Reason::Manual);
+        }
         days.insert(day(backup.taken_ms), backup);
         weeks.entry(week(backup.taken_ms)).or_insert(backup);
         if let Some(month) = month(backup.taken_ms) {

@@ -18,7 +18,7 @@ fn ms(at: OffsetDateTime) -> u64 {
 }
 
 fn backup(taken_ms: u64) -> BackupTime {
-    BackupTime { id: BackupId::new(taken_ms, [0; 10]), taken_ms }
+    BackupTime { id: BackupId::new(taken_ms, [0; 10]), taken_ms, is_manual: false }
 }
 
 /// Year, month, day by counting days from 1970, without a calendar library.
@@ -241,6 +241,28 @@ fn each_term_ends_after_its_last_millisecond() {
 }
 
 #[test]
+fn a_backup_with_a_note_stays_seven_days_and_takes_no_others_place() {
+    let now_ms = ms(datetime!(2025-12-10 03:00 UTC));
+    // A Thursday: neither its week's first nor its month's, and the night's backup follows it.
+    let taken_ms = ms(datetime!(2025-12-04 15:00 UTC));
+    let noted = BackupTime { is_manual: true, ..backup(taken_ms) };
+    let first = ms(datetime!(2025-11-01 02:00 UTC));
+    let mut all: Vec<_> = (0..40).map(|day| backup(first + day * DAY_MS)).collect();
+    all.push(backup(taken_ms + HOUR_MS));
+    let without = kept(&all, now_ms);
+    all.push(noted);
+    let with = reasons(&all, now_ms);
+    assert_eq!(with[&noted.id], BTreeSet::from([Reason::Manual]));
+    let others: BTreeSet<_> = with.into_keys().filter(|id| *id != noted.id).collect();
+    assert_eq!(others, without);
+    assert!(kept(&all, taken_ms + 7 * DAY_MS).contains(&noted.id));
+    assert!(!kept(&all, taken_ms + 7 * DAY_MS + 1).contains(&noted.id));
+    // Without its note it would have gone the same hour.
+    let plain: Vec<_> = all.iter().map(|one| BackupTime { is_manual: false, ..*one }).collect();
+    assert!(!kept(&plain, now_ms).contains(&noted.id));
+}
+
+#[test]
 fn the_newest_backup_stays_however_old_it_is() {
     let all = [backup(DAY_MS), backup(2 * DAY_MS), backup(3 * DAY_MS)];
     let kept = kept(&all, 100 * 365 * DAY_MS);
@@ -264,8 +286,8 @@ fn a_backup_from_the_future_stays_and_takes_no_others_place() {
 
 #[test]
 fn what_cannot_be_dated_stays() {
-    let mad = BackupTime { id: backup(1).id, taken_ms: u64::MAX - 1 };
-    let newer = BackupTime { id: backup(2).id, taken_ms: u64::MAX };
+    let mad = BackupTime { id: backup(1).id, ..backup(u64::MAX - 1) };
+    let newer = BackupTime { id: backup(2).id, ..backup(u64::MAX) };
     assert_eq!(kept(&[mad, newer], u64::MAX).len(), 2);
     assert!(kept(&[], u64::MAX).is_empty());
 }
@@ -294,7 +316,7 @@ proptest! {
     #[test]
     fn backups_of_the_same_millisecond_are_told_apart_by_their_ids(copies in 2..9u8) {
         let all: Vec<_> = (0..copies)
-            .map(|n| BackupTime { id: BackupId::new(DAY_MS, [n; 10]), taken_ms: DAY_MS })
+            .map(|n| BackupTime { id: BackupId::new(DAY_MS, [n; 10]), ..backup(DAY_MS) })
             .collect();
         // The first is the week's and the month's, the last the day's and the newest.
         let wanted = BTreeSet::from([all[0].id, all[all.len() - 1].id]);
