@@ -25,7 +25,7 @@ use tracing_subscriber::fmt::time::SystemTime;
 use crate::config::{Log, LogFormat};
 
 /// What is left out unless it is asked for by name.
-const QUIET: &str = "actix_server=warn,actix_http=off";
+const QUIET: &str = "actix_server=warn,actix_server::worker=off,actix_http=off";
 
 /// Why log lines cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +56,9 @@ pub fn filter(level: &str) -> Result<EnvFilter, TelemetryError> {
     if !bare_words_are_levels {
         return Err(refused());
     }
-    // The server's own lines on starting and stopping say nothing that ours do not, and any client can
-    // make the HTTP parser complain. A later directive wins, so they can be had.
+    // The server's own lines on starting and stopping say nothing that ours do not; a node that gives up its
+    // start says why once, and each of its workers would say it again in other words. Any client can make the
+    // HTTP parser complain. A later directive wins, so they can be had.
     EnvFilter::builder().parse(format!("{QUIET},{level}")).map_err(|_| refused())
 }
 
