@@ -290,6 +290,19 @@ impl Overrides {
     }
 }
 
+/// Reads a text file that the configuration names, or that is the configuration. Whatever the name leads to, no
+/// more is read than such a file may have.
+///
+/// # Errors
+/// [`std::io::ErrorKind::FileTooLarge`] beyond `bytes_max`, [`std::io::ErrorKind::InvalidData`] for what is no
+/// text.
+pub fn read_text(path: &Path, bytes_max: u64) -> std::io::Result<String> {
+    let bytes = storage::scratch::read_secret(path, bytes_max)?;
+    let text = std::str::from_utf8(&bytes);
+    text.map(str::to_owned)
+        .map_err(|error| std::io::Error::new(std::io::ErrorKind::InvalidData, error))
+}
+
 impl Config {
     /// Reads everything: defaults, `file`, the process's environment, and what the command line says.
     pub fn load(file: Option<&Path>, overrides: &Overrides) -> Result<Self, ConfigError> {

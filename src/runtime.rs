@@ -18,7 +18,7 @@ use storage::keystore::KeyError;
 use storage::store::OpenError;
 use tokio::sync::{oneshot, watch};
 
-use crate::config::{Config, Http};
+use crate::config::{Config, Http, read_text};
 use crate::http::app::App;
 use crate::ops::{self, Ops};
 
@@ -34,6 +34,9 @@ use presence::Presence;
 
 /// How long a stopped node waits for the last holders of its store to let go.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Bytes of the scrapers' token file at most.
+const TOKEN_BYTES_MAX: u64 = 4096;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -358,7 +361,7 @@ fn scrape_token(config: &Config) -> Result<Option<String>, StartError> {
     if metadata.mode() & 0o077 != 0 {
         return Err(refused("others can read it; chmod 600 it"));
     }
-    let token = std::fs::read_to_string(path).map_err(failed)?.trim().to_owned();
+    let token = read_text(path, TOKEN_BYTES_MAX).map_err(failed)?.trim().to_owned();
     if token.len() < 16 {
         return Err(refused("the token must have at least 16 characters"));
     }

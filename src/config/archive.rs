@@ -12,7 +12,10 @@ use storage::archive::{ArchiveOptions, Place};
 use zeroize::Zeroizing;
 
 use super::source::Sources;
-use super::{Config, ConfigError};
+use super::{Config, ConfigError, read_text};
+
+/// Bytes of a file with a credential at most.
+const SECRET_BYTES_MAX: u64 = 64 * 1024;
 
 /// The archive: where what the data directory no longer has to hold rests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,7 +151,8 @@ fn refuse_exposed(path: &Path) -> Result<(), FileFault> {
 
 fn secret_line(path: &Path) -> Result<Zeroizing<String>, FileFault> {
     refuse_exposed(path)?;
-    let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(FileFault::Unreadable)?;
+    let text = read_text(path, SECRET_BYTES_MAX).map_err(FileFault::Unreadable)?;
+    let text = Zeroizing::new(text);
     match text.trim() {
         line if line.is_empty() || line.contains(char::is_whitespace) => Err(FileFault::NotOneLine),
         line => Ok(Zeroizing::new(line.to_owned())),

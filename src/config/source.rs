@@ -9,10 +9,12 @@ use figment::providers::Serialized;
 use figment::value::{Dict, Value};
 use figment::{Figment, Metadata, Profile, Provider};
 
-use super::{Config, ConfigError, Overrides, place};
+use super::{Config, ConfigError, Overrides, place, read_text};
 
 const DEFAULTS: &str = include_str!("../../config/default.toml");
 const PREFIX: &str = "BULKHEAD__";
+/// Bytes of a configuration file at most.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;
 /// Keys without a default, which `DEFAULTS` therefore cannot name.
 const OPTIONAL: [&str; 21] = [
     "http.port",
@@ -79,7 +81,7 @@ impl Sources {
             sources.add("the default", "data.dir", Value::from(dir.display().to_string()));
         }
         if let Some(path) = file {
-            let text = std::fs::read_to_string(path)
+            let text = read_text(path, FILE_BYTES_MAX)
                 .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
             sources.add_toml(path.display().to_string(), path, &text)?;
         }

@@ -181,3 +181,11 @@ fn the_example_file_names_every_key_and_no_other() {
 fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
+
+#[test]
+fn a_file_is_read_no_further_than_it_may_reach() {
+    let error = read_text(Path::new("/dev/zero"), 100).expect_err("endless");
+    assert_eq!(error.kind(), std::io::ErrorKind::FileTooLarge);
+    let endless = Config::load_from(Some(Path::new("/dev/zero")), [], &Overrides::default());
+    assert!(matches!(endless, Err(ConfigError::Read { .. })), "{endless:?}");
+}
