@@ -45,6 +45,7 @@ pub use error::KeyError;
 use files::{SECRET_SUFFIX, has_wrapped, io_at, make_dir, read_if_any, replace, shred};
 use frame::{SECRET_MAGIC, TENANT_MAGIC, Wrapped, decode_spec};
 use own::OwnKeks;
+pub use own::kek_id_of;
 use ring::{Ring, Seen};
 use source::{Kek, KekId, SourceError, SourceSpec, Versions};
 

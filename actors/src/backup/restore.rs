@@ -10,7 +10,8 @@
 //! key-encryption key. Whoever distrusts that says which key they trust.
 //!
 //! Refuses: a directory in which anything is; a backup in which anything is missing or changed; a
-//! key-encryption key that is not the one. What was not finished is marked, and nothing opens it.
+//! key-encryption key that is not the one, before anything is made. What was not finished is marked, and
+//! nothing opens it.
 
 use std::cell::RefCell;
 use std::io::{self, BufReader};
@@ -23,7 +24,7 @@ use storage::archive::{Archive, ArchiveError, ArchiveOptions, ObjectArchive, Sha
 use storage::disk::{Disk as _, RealDisk};
 use storage::id::{BackupId, TenantId};
 use storage::keystore::copy::tenant_file;
-use storage::keystore::{KeyError, KeyOptions, KeyStore};
+use storage::keystore::{KeyError, KeyOptions, KeyStore, kek_id_of};
 use storage::log::segment::{self, SegmentLog, SegmentOptions};
 use storage::log::{CommitLog as _, LogError, Tail};
 use storage::scratch::{self, Scratch};
@@ -38,6 +39,7 @@ use super::signed::SignedError;
 use super::verify::{Fault, Verified, VerifyError, verify};
 use super::{Tell, Told};
 use crate::audit::anchor::{AnchorError, signing_key};
+use crate::audit::note::NoteVerifier;
 use crate::env::Env;
 use crate::erasure::receipt;
 
@@ -100,6 +102,18 @@ pub enum RestoreError {
         /// What the disk said.
         source: io::Error,
     },
+    /// The key-encryption key that is offered wrapped nothing of the backup.
+    #[error(
+        "the key-encryption key that was given is {}; the backup needs {}",
+        offered.join(" and "),
+        needed.join(" and ")
+    )]
+    OtherKek {
+        /// The versions that are offered.
+        offered: Vec<String>,
+        /// The versions that wrapped its keys.
+        needed: Vec<String>,
+    },
     /// The wrapped keys do not open.
     #[error("the keys of the backup do not open; it needs the key-encryption key {}", needed.join(" and "))]
     Keys {
@@ -117,7 +131,7 @@ pub enum RestoreError {
     /// It is signed by its own key, but that is not the trusted one.
     #[error("the backup is signed by {found}, which is not the key you trust")]
     OtherKey {
-        /// The key that signed it, base64.
+        /// The key that signed it, as text.
         found: String,
     },
     /// A newer release took it.
@@ -221,9 +235,12 @@ pub fn restore(
         return Err(RestoreError::NewerFormat { format: claimed.store_format });
     }
     if options.trust.is_some_and(|trusted| trusted != *signed.claimed_key()) {
-        let found = STANDARD.encode(signed.claimed_key());
+        let claimed = NoteVerifier::new(&claimed.origin, *signed.claimed_key());
+        let bare = |_| STANDARD.encode(signed.claimed_key());
+        let found = claimed.map_or_else(bare, |key| key.to_text());
         return Err(RestoreError::OtherKey { found });
     }
+    check_kek(options, &claimed.keks)?;
     let dir = &options.dir;
     let unfinished = UnfinishedDir::begin(dir)?;
     let archive = unused(&options.archive)?;
@@ -257,6 +274,30 @@ pub fn restore(
     drop(work);
     unfinished.finish()?;
     Ok(Restored { manifest, archive, public_key, verified })
+}
+
+/// Refuses a key-encryption key that cannot open the keys of the backup. Only the ids are compared: whether
+/// it opens them shows when they are opened.
+fn check_kek(options: &RestoreOptions, needed: &[String]) -> Result<(), RestoreError> {
+    let failed = |source| RestoreError::Keys { needed: needed.to_vec(), source };
+    let offered: Vec<String> = match (&options.kek, &options.keys.source) {
+        (KekFrom::File(path), _) => {
+            let unreadable = |source| RestoreError::Kek { path: path.clone(), source };
+            let bytes = scratch::read_secret(path, KEK_BYTES_MAX).map_err(unreadable)?;
+            vec![kek_id_of(path, &bytes).map_err(failed)?.to_string()]
+        }
+        (KekFrom::Source, Some(spec)) => {
+            let versions = spec.versions().map_err(|error| failed(error.into()))?;
+            let all = std::iter::once(&versions.current).chain(&versions.older);
+            all.map(|kek| kek.id().to_string()).collect()
+        }
+        // A whole directory of them, or nothing that could be asked.
+        (KekFrom::Directory(_), _) | (KekFrom::Source, None) => return Ok(()),
+    };
+    match offered.iter().any(|kek| needed.contains(kek)) {
+        true => Ok(()),
+        false => Err(RestoreError::OtherKek { offered, needed: needed.to_vec() }),
+    }
 }
 
 /// Opens the new archive, if nobody's history is in it.

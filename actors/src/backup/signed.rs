@@ -112,9 +112,9 @@ pub enum SignedError {
     OtherKey {
         /// What it is.
         kind: &'static str,
-        /// The key it names, base64.
+        /// The key it names, as text.
         found: String,
-        /// The key that was wanted, base64.
+        /// The key that was wanted, as text.
         wanted: String,
     },
     /// The signature is not of this body.
@@ -262,8 +262,10 @@ impl<T: Document> Signed<T> {
     pub fn verify(&self, verifier: &NoteVerifier) -> Result<&T, SignedError> {
         let kind = T::KIND;
         if self.key != verifier.public_key() {
-            let found = STANDARD.encode(self.key);
-            let wanted = STANDARD.encode(verifier.public_key());
+            let bare = |_| STANDARD.encode(self.key);
+            let found = NoteVerifier::new(self.document.origin(), self.key);
+            let found = found.map_or_else(bare, |key| key.to_text());
+            let wanted = verifier.to_text();
             return Err(SignedError::OtherKey { kind, found, wanted });
         }
         if !verifier.verify_document(kind, self.body.as_bytes(), &self.signature) {

@@ -156,6 +156,14 @@ impl OwnKeks {
     }
 }
 
+/// Which version of the key-encryption key the bytes of a file `kek` are. `path` is for messages only.
+///
+/// # Errors
+/// [`KeyError::Damaged`] if they are none, [`KeyError::NewerVersion`].
+pub fn kek_id_of(path: &Path, bytes: &[u8]) -> Result<KekId, KeyError> {
+    decode(path, bytes).map(|kek| kek.id())
+}
+
 fn as_kek(kek: RawKek) -> Arc<dyn Kek> {
     Arc::new(kek)
 }
