@@ -5,17 +5,15 @@
 
 use actors::audit::verify::NodeReport;
 use actors::call::Origin;
-use actors::env::rfc3339;
 use actors::permit::{Action, Permit, Role};
-use actors::supervisor::{NewTenant, PLATFORM_SLUG, TenantSummary, Tenants};
-use actors::tenant::directory::{NewOwner, Standing, by_the_node};
+use actors::supervisor::{PLATFORM_SLUG, Tenants};
+use actors::tenant::directory::by_the_node;
 pub use actors::tenant::error::chain as error_chain;
 use actors::tenant::error::{Conflict, TenantError};
 use actors::tenant::members::AddMember;
 use actors::tenant::portable::key::BundleKey;
-use actors::tenant::profile;
 use serde::{Deserialize, Serialize};
-use storage::id::TenantId;
+use storage::id::{BackupId, TenantId};
 
 use crate::http::app::App;
 use crate::http::passwords::{self, Secret, Share};
@@ -30,6 +28,9 @@ pub mod keys;
 pub mod local;
 pub mod portable;
 pub mod restore;
+pub mod tenants;
+
+pub use tenants::{ServiceState, TenantLine};
 
 /// Why the audit log says the node itself did something.
 const REASON: &str = "operator command line";
@@ -114,7 +115,7 @@ pub enum ControlCommand {
     },
     /// Takes a backup. A job.
     BackupRun {
-        /// A word about it.
+        /// A word about it; with one it is kept for a week at least.
         note: Option<String>,
     },
     /// Lists the backups.
@@ -122,14 +123,14 @@ pub enum ControlCommand {
     /// Verifies backups. A job.
     BackupVerify {
         /// One backup's id; the newest when absent.
-        backup: Option<String>,
+        backup: Option<BackupId>,
         /// All of them.
         all: bool,
     },
     /// Holds a restore drill. A job.
     Drill {
         /// The backup's id; the newest when absent.
-        backup: Option<String>,
+        backup: Option<BackupId>,
         /// The directory to restore in; beside the data when absent.
         scratch: Option<std::path::PathBuf>,
     },
@@ -139,6 +140,8 @@ pub enum ControlCommand {
     CustomerKey(customer_key::KeyOrder),
     /// Shows the versions of the key-encryption key.
     KeysStatus,
+    /// Shows the public key of the node.
+    PublicKey,
     /// Rotates the key-encryption key, and wraps every key again.
     RotateKek {
         /// Makes or takes no new version: only brings an interrupted rotation to its end.
@@ -159,39 +162,6 @@ pub struct Person {
 impl std::fmt::Debug for Person {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Person").finish_non_exhaustive()
-    }
-}
-
-/// A tenant, as operators see it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantLine {
-    /// Its id.
-    pub id: TenantId,
-    /// Its short name.
-    pub slug: String,
-    /// The name people see.
-    pub name: String,
-    /// Its plan.
-    pub plan: String,
-    /// Where its data is.
-    pub region: String,
-    /// `active` or `suspended`.
-    pub status: Standing,
-    /// RFC 3339 UTC.
-    pub created_at: String,
-}
-
-impl From<&TenantSummary> for TenantLine {
-    fn from(summary: &TenantSummary) -> Self {
-        Self {
-            id: summary.id,
-            slug: summary.slug.to_string(),
-            name: summary.name.to_string(),
-            plan: summary.plan.to_string(),
-            region: summary.region.to_string(),
-            status: summary.standing,
-            created_at: rfc3339(summary.created_ms),
-        }
     }
 }
 
@@ -234,6 +204,8 @@ pub enum ControlReply {
     KeyHolder(customer_key::HolderReport),
     /// The versions of the key-encryption key.
     Keys(keys::KeysReport),
+    /// The public key of the node.
+    PublicKey(keys::PublicKeyReport),
     /// A rotation of the key-encryption key.
     Rotated(keys::RotationReport),
 }
@@ -255,7 +227,7 @@ pub enum ControlError {
         /// What was asked for.
         tenant: String,
     },
-    /// The input is wrong.
+    /// The input is wrong, whatever the node and its tenants are like.
     #[error("{message}")]
     Invalid {
         /// What is wrong.
@@ -270,12 +242,16 @@ pub enum ControlError {
 }
 
 impl ControlError {
-    /// Whether the caller could have known better: exit code 2 instead of 1.
+    /// Whether the command itself is wrong: exit code 2 instead of 1.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Invalid { .. })
     }
+
     fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid { message: message.into() }
+    }
+    fn refused(message: impl Into<String>) -> Self {
+        Self::Refused { message: message.into() }
     }
 }
 
@@ -313,29 +289,26 @@ impl From<TenantError> for ControlError {
 
 /// Does it.
 pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply, ControlError> {
-    let tenants = &app.tenants;
+    let known = &app.tenants;
     match command {
         ControlCommand::CreateTenant { slug, name, plan, owner } => {
-            create_tenant(app, slug, name, plan, owner).await
+            tenants::create(app, slug, name, plan, owner).await
         }
-        ControlCommand::ListTenants => {
-            let all = tenants.list();
-            Ok(ControlReply::Tenants(all.iter().map(|one| TenantLine::from(&**one)).collect()))
-        }
-        ControlCommand::ShowTenant { tenant } => show(tenants, find(tenants, &tenant)?),
+        ControlCommand::ListTenants => tenants::list(app).await,
+        ControlCommand::ShowTenant { tenant } => tenants::show(app, find(known, &tenant)?).await,
         ControlCommand::SuspendTenant { tenant } => {
-            let id = find(tenants, &tenant)?;
+            let id = find(known, &tenant)?;
             let (permit, origin) = (by_the_node(REASON), Origin::default());
-            tenants.suspend(permit, origin, None, id, None).await?;
-            show(tenants, id)
+            known.suspend(permit, origin, None, id, None).await?;
+            tenants::show(app, id).await
         }
         ControlCommand::ResumeTenant { tenant } => {
-            let id = find(tenants, &tenant)?;
-            tenants.resume(by_the_node(REASON), Origin::default(), None, id).await?;
-            show(tenants, id)
+            let id = find(known, &tenant)?;
+            known.resume(by_the_node(REASON), Origin::default(), None, id).await?;
+            tenants::show(app, id).await
         }
         ControlCommand::CreateUser { tenant, person, role } => {
-            let id = find(tenants, &tenant)?;
+            let id = find(known, &tenant)?;
             create_user(app, id, person, role).await
         }
         ControlCommand::CreatePlatformAdmin { person } => {
@@ -350,7 +323,7 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
         }
         ControlCommand::ImportTenant(order) => portable::begin_import(app, order).await,
         ControlCommand::JobStatus { job } => {
-            let no_job = || ControlError::invalid(format!("there is no job {job}"));
+            let no_job = || ControlError::refused(format!("there is no job {job}"));
             app.jobs.status(job).map(ControlReply::Job).ok_or_else(no_job)
         }
         ControlCommand::BackupRun { note } => backup::run(app, note),
@@ -360,6 +333,7 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
         ControlCommand::Erase(order) => erasure::execute(app, order).await,
         ControlCommand::CustomerKey(order) => customer_key::execute(app, order).await,
         ControlCommand::KeysStatus => keys::status(app).await,
+        ControlCommand::PublicKey => Ok(keys::public(app)),
         ControlCommand::RotateKek { resume } => keys::rotate(app, resume).await,
     }
 }
@@ -372,37 +346,6 @@ fn find(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
         .or_else(|| tenants.by_slug(text))
         .filter(|&id| id != TenantId::PLATFORM)
         .ok_or_else(|| ControlError::NoTenant { tenant: text.to_owned() })
-}
-
-fn show(tenants: &Tenants, id: TenantId) -> Result<ControlReply, ControlError> {
-    tenants
-        .summary(id)
-        .map(|summary| ControlReply::Tenant(TenantLine::from(&*summary)))
-        .ok_or_else(|| ControlError::NoTenant { tenant: id.to_string() })
-}
-
-async fn create_tenant(
-    app: &App,
-    slug: String,
-    name: String,
-    plan: Option<String>,
-    owner: Option<Person>,
-) -> Result<ControlReply, ControlError> {
-    let checks = [profile::check_slug("/slug", &slug), profile::check_name("/name", &name)];
-    let errors: Vec<_> = checks.into_iter().filter_map(Result::err).collect();
-    if !errors.is_empty() {
-        return Err(TenantError::Invalid(errors).into());
-    }
-    let owner = match owner {
-        Some(Person { email, password }) => {
-            let password_phc = hash(app, &email, password).await?;
-            Some(NewOwner { email, password_phc })
-        }
-        None => None,
-    };
-    let new = NewTenant { slug, name, plan, owner, origin: Origin::default() };
-    let made = app.tenants.create(by_the_node(REASON), None, new).await?;
-    Ok(ControlReply::Tenant(TenantLine::from(&*made.reply)))
 }
 
 async fn create_user(

@@ -14,7 +14,6 @@ use std::time::Duration;
 use actix_web::dev::ServerHandle;
 use actors::env::Env;
 use actors::host::Hosts;
-use storage::keystore::KeyError;
 use storage::store::OpenError;
 use tokio::sync::{oneshot, watch};
 
@@ -96,24 +95,6 @@ pub enum StartError {
     /// A thread of the node died while starting or stopping.
     #[error("a thread of the node died")]
     Died,
-}
-
-impl StartError {
-    /// Whether another choice of the operator is what helps: the address or the directory is
-    /// somebody else's, is of a newer release, or is open to others.
-    pub fn is_choice(&self) -> bool {
-        matches!(
-            self,
-            Self::Bind { .. }
-                | Self::ArchiveFile(_)
-                | Self::Archive(storage::archive::ArchiveError::Misconfigured { .. })
-                | Self::Store(
-                    OpenError::InUse { .. }
-                        | OpenError::NewerFormat { .. }
-                        | OpenError::Keys(KeyError::KekExposed { .. })
-                )
-        )
-    }
 }
 
 fn bind_reason(error: &std::io::Error) -> String {

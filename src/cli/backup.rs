@@ -1,10 +1,18 @@
 //! `bulkhead backup`: copies of the whole node that outlast it.
 
+use actors::audit::note::NoteVerifier;
+use actors::env::Env;
 use clap::Subcommand;
+use storage::archive::{Archive, SharedArchive};
+use storage::id::BackupId;
+use storage::scratch::Scratch;
 
+use crate::cli::progress::Display;
 use crate::cli::tenant::{Common, unexpected};
-use crate::cli::{CliError, output};
-use crate::control::backup::{BackupLine, BackupList, VerifiedLine};
+use crate::cli::trust::Trust;
+use crate::cli::{CliError, archive, output};
+use crate::control::backup::{self, BackupLine, BackupList, VerifiedLine, Wanted};
+use crate::control::client::ClientError;
 use crate::control::{ControlCommand, ControlReply};
 
 /// What to do with backups.
@@ -12,7 +20,7 @@ use crate::control::{ControlCommand, ControlReply};
 pub enum Backup {
     /// Take a backup now; only what is new is written. The node serves meanwhile.
     Run {
-        /// A word about it, for the list.
+        /// A word about it, for the list. A backup with one is kept for 7 days at least.
         #[arg(long)]
         note: Option<String>,
         #[command(flatten)]
@@ -21,19 +29,36 @@ pub enum Backup {
     /// List the backups, and why each is kept.
     List {
         #[command(flatten)]
+        elsewhere: Elsewhere,
+        #[command(flatten)]
         common: Common,
     },
     /// Verify that everything a backup needs is there, unchanged and complete.
     Verify {
         /// Its id; the newest if absent.
         #[arg(conflicts_with = "all")]
-        id: Option<String>,
+        id: Option<BackupId>,
         /// Verify all of them.
         #[arg(long)]
         all: bool,
         #[command(flatten)]
+        elsewhere: Elsewhere,
+        #[command(flatten)]
         common: Common,
     },
+}
+
+/// An archive whose node need not be there.
+#[derive(Debug, clap::Args)]
+pub struct Elsewhere {
+    /// Look into this archive, without any node, data directory or key-encryption key: a directory,
+    /// s3://bucket/prefix or gs://bucket/prefix. How a bucket is reached, --config says.
+    #[arg(long, value_name = "URL", conflicts_with = "data")]
+    from: Option<String>,
+    /// The public key that must have signed the backups: NAME+ID+KEY, as `bulkhead keys public` prints it, or
+    /// a file with that line.
+    #[arg(long, value_name = "KEY", value_parser = Trust::parse, requires = "from")]
+    trust: Option<Trust>,
 }
 
 impl Backup {
@@ -46,14 +71,32 @@ impl Backup {
                     _ => Err(unexpected()),
                 }
             }
-            Self::List { common } => match common.place.control(ControlCommand::BackupList)? {
-                ControlReply::Backups(found) => common.output().either(&found, || list(&found)),
-                _ => Err(unexpected()),
-            },
-            Self::Verify { id, all, common } => {
-                let command = ControlCommand::BackupVerify { backup: id, all };
-                let reply = common.place.control_long(command)?;
-                let ControlReply::VerifiedBackups(lines) = reply else { return Err(unexpected()) };
+            Self::List { elsewhere, common } => {
+                let found = match elsewhere.from {
+                    Some(_) => elsewhere.list(&common)?,
+                    None => match common.place.control(ControlCommand::BackupList)? {
+                        ControlReply::Backups(found) => found,
+                        _ => return Err(unexpected()),
+                    },
+                };
+                common.output().either(&found, || list(&found))?;
+                if found.backups.is_empty() && !found.damaged.is_empty() {
+                    let text = format!("no backup there is to be believed under {}", found.signer);
+                    return Err(CliError::Failed(text));
+                }
+                Ok(())
+            }
+            Self::Verify { id, all, elsewhere, common } => {
+                let lines = match elsewhere.from {
+                    Some(_) => elsewhere.verify(Wanted { backup: id, all }, &common)?,
+                    None => {
+                        let command = ControlCommand::BackupVerify { backup: id, all };
+                        match common.place.control_long(command)? {
+                            ControlReply::VerifiedBackups(lines) => lines,
+                            _ => return Err(unexpected()),
+                        }
+                    }
+                };
                 common.output().either(&lines, || verified(&lines))?;
                 verdict(&lines)
             }
@@ -61,11 +104,60 @@ impl Backup {
     }
 }
 
+impl Elsewhere {
+    fn archive(&self, common: &Common) -> Result<SharedArchive, CliError> {
+        let config = archive::config_without_node(common.place.config.as_deref())?;
+        archive::source(&config, self.from.as_deref())
+    }
+
+    /// The key that is trusted. One that names no node is taken for that of the node that took the backups.
+    fn verifier(&self, archive: &dyn Archive) -> Result<Option<NoteVerifier>, CliError> {
+        let Some(trust) = &self.trust else { return Ok(None) };
+        let claimed = backup::claimed_signer(archive).map_err(ClientError::Control)?;
+        Ok(trust.verifier(claimed.name()))
+    }
+
+    fn list(&self, common: &Common) -> Result<BackupList, CliError> {
+        let archive = self.archive(common)?;
+        let trusted = self.verifier(&*archive)?;
+        let is_trusted = trusted.is_some();
+        let listed = match trusted {
+            Some(verifier) => Ok(verifier),
+            None => backup::claimed_signer(&*archive),
+        };
+        let listed = listed
+            .and_then(|verifier| backup::list_in(&*archive, &verifier, Env::real().now_ms()))
+            .map_err(ClientError::Control)?;
+        Ok(BackupList { is_trusted, ..listed })
+    }
+
+    /// Objects are fetched into the directory for temporary files, one after another.
+    fn verify(&self, wanted: Wanted, common: &Common) -> Result<Vec<VerifiedLine>, CliError> {
+        let archive = self.archive(common)?;
+        let Some(verifier) = self.verifier(&*archive)? else {
+            let claimed = backup::claimed_signer(&*archive).map_err(ClientError::Control)?;
+            return Err(CliError::Usage(format!(
+                "whose backups are these? if {} is the public key of the node that took them, say so with \
+                 --trust",
+                claimed.to_text()
+            )));
+        };
+        let name = format!("bulkhead-verify-{}", hex::encode(Env::real().random::<8>()));
+        let scratch = Scratch::new(std::env::temp_dir().join(name));
+        let mut display = Display::new();
+        let verified =
+            backup::verify_in(&*archive, &verifier, wanted, &scratch, &mut display.teller());
+        display.clear();
+        Ok(verified.map_err(ClientError::Control)?)
+    }
+}
+
 fn card(line: &BackupLine) -> String {
     format!(
-        "id        {}\ntaken     {}\ntenants   {}\nobjects   {}\nnew       {}\ntotal     {}",
+        "id        {}\ntaken     {}\nsigned    {}\ntenants   {}\nobjects   {}\nnew       {}\ntotal     {}",
         line.id,
         line.taken_at,
+        line.signer,
         line.tenants,
         line.objects,
         size(line.new_bytes),
@@ -95,7 +187,10 @@ fn list(found: &BackupList) -> String {
     for damaged in &found.damaged {
         text.push_str(&format!("DAMAGED {}: {}\n", damaged.object, damaged.what));
     }
-    text.push_str(&format!("in {}", found.location));
+    text.push_str(&format!("in {}\nsigned by {}", found.location, found.signer));
+    if !found.is_trusted {
+        text.push_str("\n(so they say; give --trust with the public key of your node to be sure)");
+    }
     text
 }
 
@@ -116,7 +211,12 @@ fn verified(lines: &[VerifiedLine]) -> String {
     let mut text =
         output::table(["BACKUP", "STATE", "OBJECTS", "BYTES", "RECORDS", "TENANTS"], &rows);
     for fault in lines.iter().flat_map(|line| &line.faults) {
-        text.push_str(&format!("{}: {}\n", fault.object, fault.what));
+        text.push_str(&format!("{}: {}", fault.object, fault.what));
+        if !fault.also_in.is_empty() {
+            let others: Vec<_> = fault.also_in.iter().map(ToString::to_string).collect();
+            text.push_str(&format!("; also needed by {}", others.join(" ")));
+        }
+        text.push('\n');
     }
     text
 }

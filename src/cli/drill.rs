@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use storage::id::BackupId;
+
 use crate::cli::CliError;
 use crate::cli::tenant::{Common, unexpected};
 use crate::control::{ControlCommand, ControlReply};
@@ -11,7 +13,7 @@ use crate::control::{ControlCommand, ControlReply};
 pub struct Drill {
     /// The backup's id; the newest if absent.
     #[arg(long, value_name = "ID")]
-    backup: Option<String>,
+    backup: Option<BackupId>,
     /// Where to restore to; in the data directory if absent. What is made there is removed again.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use actors::backup::signed::Document as _;
 use actors::env::rfc3339;
-use actors::erasure::receipt::{ErasureReceipt, SignedReceipt, parse_key};
+use actors::erasure::receipt::{ErasureReceipt, SignedReceipt};
 use actors::tenant::directory::Standing;
 
-use crate::cli::CliError;
 use crate::cli::output::{self, Output};
 use crate::cli::tenant::{Common, unexpected};
+use crate::cli::trust::Trust;
+use crate::cli::{CliError, read_small};
 use crate::control::erasure::{ErasureOrder, ErasureReport};
 use crate::control::{ControlCommand, ControlReply, error_chain};
 
@@ -76,9 +78,10 @@ fn card(report: &ErasureReport) -> String {
 pub struct VerifyReceipt {
     /// The receipt.
     file: PathBuf,
-    /// The public key of the node that must have signed it: NAME+ID+KEY, or the key in base64.
-    #[arg(long, value_name = "KEY")]
-    trust: String,
+    /// The public key of the node that must have signed it: NAME+ID+KEY, as `bulkhead keys public` prints it,
+    /// or a file with that line.
+    #[arg(long, value_name = "KEY", value_parser = Trust::parse)]
+    trust: Trust,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -87,14 +90,11 @@ pub struct VerifyReceipt {
 impl VerifyReceipt {
     /// Does it. A receipt that is not believed is a failure.
     pub fn run(self) -> Result<(), CliError> {
-        let doing = format!("{} cannot be read", self.file.display());
-        let bytes = std::fs::read(&self.file).map_err(CliError::system(doing))?;
+        let bytes = read_small(&self.file, ErasureReceipt::BYTES_MAX as u64 + 1, "a receipt")?;
         let failed = |error| CliError::Failed(error_chain(&error));
         let signed = SignedReceipt::parse(bytes.trim_ascii_end()).map_err(failed)?;
-        let verifier = parse_key(&self.trust, &signed.claimed().origin).ok_or_else(|| {
-            CliError::Usage(
-                "--trust takes a public key: NAME+ID+KEY, or 32 bytes in base64".to_owned(),
-            )
+        let verifier = self.trust.verifier(&signed.claimed().origin).ok_or_else(|| {
+            CliError::Failed("the receipt names a node that no key can be of".to_owned())
         })?;
         let receipt = signed.verify(&verifier).map_err(failed)?;
         Output::new(self.json).either(receipt, || told(receipt))

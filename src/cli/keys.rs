@@ -22,6 +22,11 @@ pub enum Keys {
         #[command(flatten)]
         common: Common,
     },
+    /// Print the node's public key, which signs backups, bundles, receipts and checkpoints: what --trust takes.
+    Public {
+        #[command(flatten)]
+        common: Common,
+    },
     /// Make or take the next version and wrap every key with it; nobody is interrupted.
     Rotate {
         /// Take no new version: only finish a rotation that was interrupted.
@@ -64,6 +69,12 @@ impl Keys {
                 let report = status(&common)?;
                 common.output().either(&report, || card(&report))
             }
+            Self::Public { common } => match common.place.control(ControlCommand::PublicKey)? {
+                ControlReply::PublicKey(report) => {
+                    common.output().either(&report, || report.public_key.clone())
+                }
+                _ => Err(unexpected()),
+            },
             Self::Hold { tenant, source, common } => {
                 change_holder(KeyOrder::Hold { tenant, source }, &common)
             }

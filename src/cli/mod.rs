@@ -1,12 +1,14 @@
 //! The command line: arguments to a command, a command to an exit code.
 //!
-//! 0: done. 1: the thing asked failed. 2: wrong usage or configuration. Results go to standard
-//! output, errors to standard error.
+//! 0: done. 1: it was tried and failed, or was refused, or what was looked at is not as it should be. 2: the
+//! command line or the configuration is wrong, and nothing was tried. Results go to standard output, errors to
+//! standard error.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, ConfigError, Overrides};
 use crate::control::client::ClientError;
@@ -14,6 +16,7 @@ use crate::control::{ControlCommand, ControlReply, client, error_chain};
 use crate::runtime::StartError;
 use crate::telemetry::TelemetryError;
 
+mod archive;
 mod audit;
 mod backup;
 mod config;
@@ -28,13 +31,18 @@ mod progress;
 mod restore;
 mod serve;
 mod tenant;
+mod trust;
 mod user;
 
 use output::Output;
 
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 it failed or was refused, or what was verified does not hold; \
+    2 the command line or the configuration is wrong, and nothing was tried.";
+
 /// The tenant runtime: one binary that gives a multi-tenant service its whole backend.
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead", version, about, max_term_width = 100, propagate_version = true)]
+#[command(after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -173,8 +181,6 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Telemetry(_) | Self::Usage(_) => 2,
             Self::Client(ClientError::Control(error)) if error.is_usage() => 2,
-            Self::Client(ClientError::NoStore { .. }) => 2,
-            Self::Start(error) | Self::Client(ClientError::Start(error)) if error.is_choice() => 2,
             _ => 1,
         }
     }
@@ -183,6 +189,18 @@ impl CliError {
     fn is_reader_gone(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
     }
+}
+
+/// Reads a whole file that an option names; `what` is what it should be. Whatever the name leads to, no more
+/// is read than such a file may have.
+fn read_small(path: &Path, bytes_max: u64, what: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    storage::scratch::read_secret(path, bytes_max).map_err(|source| match source.kind() {
+        std::io::ErrorKind::FileTooLarge => CliError::Failed(format!(
+            "{} is larger than the {bytes_max} bytes that {what} may have",
+            path.display()
+        )),
+        _ => CliError::System { doing: format!("{} cannot be read", path.display()), source },
+    })
 }
 
 /// Runs the program's own command line.
@@ -233,6 +251,7 @@ impl Cli {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::ControlError;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -240,10 +259,38 @@ mod tests {
     }
 
     #[test]
-    fn configuration_and_usage_exit_with_2_and_failures_with_1() {
-        assert_eq!(CliError::Usage("no".to_owned()).exit_code(), 2);
-        assert_eq!(CliError::Config(ConfigError::NoHome).exit_code(), 2);
-        assert_eq!(CliError::Failed("broken".to_owned()).exit_code(), 1);
+    fn configuration_and_usage_exit_with_2_and_whatever_fails_later_with_1() {
+        let message = || "no".to_owned();
+        let control = |error| CliError::Client(ClientError::Control(error));
+        for error in [
+            CliError::Usage(message()),
+            CliError::Config(ConfigError::NoHome),
+            control(ControlError::Invalid { message: message() }),
+        ] {
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+        for error in [
+            CliError::Failed(message()),
+            CliError::Start(StartError::Died),
+            CliError::Client(ClientError::Start(StartError::Died)),
+            CliError::Client(ClientError::NoStore { dir: "/x".into() }),
+            control(ControlError::Refused { message: message() }),
+            control(ControlError::NoTenant { tenant: message() }),
+        ] {
+            assert_eq!(error.exit_code(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn no_more_is_read_of_a_file_than_it_may_have() {
+        let endless = read_small(Path::new("/dev/zero"), 100, "a key").expect_err("endless");
+        assert!(endless.to_string().contains("larger than the 100 bytes that a key"), "{endless}");
+        assert!(read_small(Path::new("/nowhere/key"), 100, "a key").is_err());
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("key");
+        std::fs::write(&path, [7; 100]).expect("a file");
+        assert_eq!(read_small(&path, 100, "a key").expect("its bytes").as_slice(), [7; 100]);
+        assert!(read_small(&path, 99, "a key").is_err());
     }
 
     #[test]

@@ -3,21 +3,18 @@
 
 use std::path::{Path, PathBuf};
 
-use actors::backup::Told;
+use actors::audit::note::NoteVerifier;
 use actors::backup::restore::{KekFrom, RestoreOptions, Restored, restore};
 use actors::env::{Env, rfc3339};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
-use storage::archive::{ArchiveError, ArchiveOptions, ObjectArchive, Place, SharedArchive};
 use storage::id::BackupId;
 
-use crate::cli::CliError;
 use crate::cli::output::Output;
 use crate::cli::progress::Display;
-use crate::config::{Config, KeySource, Overrides, archive_options};
+use crate::cli::trust::Trust;
+use crate::cli::{CliError, archive};
+use crate::config::{Config, KeySource};
 use crate::control::error_chain;
-use crate::jobs::JobStatus;
 
 /// A restore of a whole node.
 #[derive(Debug, clap::Args)]
@@ -36,9 +33,10 @@ pub struct Restore {
     /// where the configuration names another source.
     #[arg(long, value_name = "FILE")]
     kek: Option<PathBuf>,
-    /// The public key that must have signed the backup, base64; the one in the backup if absent.
-    #[arg(long, value_name = "KEY")]
-    trust: Option<String>,
+    /// The public key that must have signed the backup: NAME+ID+KEY, as `bulkhead keys public` prints it, or
+    /// a file with that line; the one in the backup if absent.
+    #[arg(long, value_name = "KEY", value_parser = Trust::parse)]
+    trust: Option<Trust>,
     /// The new node's own archive, which must be empty; `archive` in the new directory if absent.
     #[arg(long, value_name = "URL")]
     archive: Option<String>,
@@ -75,23 +73,12 @@ impl Restore {
     pub fn run(self) -> Result<(), CliError> {
         let into = std::path::absolute(&self.into)
             .map_err(CliError::system("the new data directory is no path"))?;
-        let overrides = Overrides { data_dir: Some(into.clone()), settings: Vec::new() };
         // It is the operator who chooses where to; the node asks again when it is started there.
-        let overrides = overrides.set("data.allow_temporary", true);
-        let config = Config::load(self.config.as_deref(), &overrides)?;
+        let config = archive::config_for(self.config.as_deref(), into.clone())?;
         let options = self.options(&config, into)?;
         let mut display = Display::new();
-        let mut status =
-            JobStatus { job: 0, step: String::new(), done: 0, total: 0, outcome: None };
-        let restored = restore(&options, &Env::real(), &mut |told| {
-            match told {
-                Told::Step { name, total } => {
-                    (status.step, status.done, status.total) = (name.to_owned(), 0, total);
-                }
-                Told::At(done) => status.done = done,
-            }
-            display.show(&status);
-        });
+        let restored = restore(&options, &Env::real(), &mut display.teller());
+        display.clear();
         let restored = restored.map_err(|error| CliError::Failed(error_chain(&error)))?;
         let (start, needs) = self.start(&restored, &options, &config);
         let report = Report { start, needs, ..report(&restored, &options) };
@@ -120,18 +107,7 @@ impl Restore {
     }
 
     fn options(&self, config: &Config, into: PathBuf) -> Result<RestoreOptions, CliError> {
-        let from = match (&self.from, config.archive.url.as_str()) {
-            (Some(from), _) => location(from)?,
-            (None, "") => {
-                let text = "which archive? give --from, or --config with an archive.url";
-                return Err(CliError::Usage(text.to_owned()));
-            }
-            (None, configured) => configured.to_owned(),
-        };
-        let archive = match &self.archive {
-            Some(archive) => location(archive)?,
-            None => into.join("archive").display().to_string(),
-        };
+        let from = archive::source(config, self.from.as_deref())?;
         let kek = match (&self.kek, config.keys.source) {
             (Some(file), _) => {
                 let unreadable = CliError::system(format!("--kek {}", file.display()));
@@ -146,55 +122,27 @@ impl Restore {
             (None, _) => KekFrom::Source,
         };
         Ok(RestoreOptions {
-            from: open(reach(config, from)?)?,
+            from,
             backup: self.backup,
+            archive: archive::target(config, self.archive.as_deref(), &into)?,
             dir: into,
-            archive: reach(config, archive)?,
             kek,
             keys: config.keys.options(),
-            trust: self.trust.as_deref().map(public_key).transpose()?,
+            trust: self.trust.as_ref().and_then(Trust::public_key),
         })
     }
 }
 
-fn location(text: &str) -> Result<String, CliError> {
-    if text.contains("://") {
-        return Ok(text.to_owned());
-    }
-    let path = std::path::absolute(text).map_err(CliError::system("the archive is no path"))?;
-    Ok(path.display().to_string())
-}
-
-fn reach(config: &Config, url: String) -> Result<ArchiveOptions, CliError> {
-    let options = archive_options(config).map_err(|error| CliError::Usage(error_chain(&error)))?;
-    Ok(ArchiveOptions { url, ..options })
-}
-
-fn open(options: ArchiveOptions) -> Result<SharedArchive, CliError> {
-    let usage = |error: ArchiveError| CliError::Usage(error_chain(&error));
-    match Place::parse(&options.url).map_err(usage)? {
-        Place::Local(dir) if !dir.is_dir() => {
-            Err(CliError::Usage(format!("there is no archive {}", dir.display())))
-        }
-        _ => ObjectArchive::open(&options).map_err(usage),
-    }
-}
-
-fn public_key(text: &str) -> Result<[u8; 32], CliError> {
-    let bytes = STANDARD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-    let wrong =
-        || CliError::Usage("--trust takes the 32 bytes of a public key in base64".to_owned());
-    bytes.ok_or_else(wrong)
-}
-
 fn report<'a>(restored: &'a Restored, options: &'a RestoreOptions) -> Report<'a> {
     let manifest = &restored.manifest;
+    // What signed a manifest under a name has that name.
+    let signer = NoteVerifier::new(&manifest.origin, restored.public_key);
     Report {
         backup: manifest.id,
         taken_at: rfc3339(manifest.taken_ms),
         origin: &manifest.origin,
         region: &manifest.region,
-        public_key: STANDARD.encode(restored.public_key),
+        public_key: signer.map(|key| key.to_text()).unwrap_or_default(),
         tenants: manifest.tenants.len() as u64,
         erased: restored.verified.erased.len() as u64,
         records: restored.verified.records,
@@ -213,7 +161,7 @@ fn card(report: &Report<'_>) -> String {
         needs => format!(", with {} in its configuration", needs.join(" and ")),
     };
     format!(
-        "backup    {}\ntaken     {}\nsigned    {} (node.origin {})\ntenants   {}, {} of them erased\n\
+        "backup    {}\ntaken     {}\nsigned    {}\norigin    {}\ntenants   {}, {} of them erased\n\
          records   {} checked\nobjects   {}, {}\ndata      {}\narchive   {}\n\n\
          start it with `{}`{needs}",
         report.backup,

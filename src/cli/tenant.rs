@@ -7,7 +7,7 @@ use crate::cli::erase::{Erase, VerifyReceipt};
 use crate::cli::output::{self, Output};
 use crate::cli::password::{Password, PasswordSource};
 use crate::cli::{CliError, Place};
-use crate::control::{ControlCommand, ControlReply, Person, TenantLine};
+use crate::control::{ControlCommand, ControlReply, Person, ServiceState, TenantLine};
 
 pub mod portable;
 
@@ -222,7 +222,7 @@ fn card(line: &TenantLine) -> String {
         line.name,
         line.plan,
         line.region,
-        standing(line.status),
+        status(line),
         line.created_at
     )
 }
@@ -235,13 +235,27 @@ fn list(lines: &[TenantLine]) -> String {
                 line.slug.clone(),
                 line.id.to_string(),
                 line.plan.clone(),
-                standing(line.status).to_owned(),
+                status(line),
                 line.created_at.clone(),
                 line.name.clone(),
             ]
         })
         .collect();
     output::table(["SLUG", "ID", "PLAN", "STATUS", "CREATED", "NAME"], &rows)
+}
+
+/// What the directory says of a tenant, and why it is not served if that is something else.
+fn status(line: &TenantLine) -> String {
+    let standing = standing(line.status);
+    match line.state {
+        ServiceState::Held => format!("{standing}, held (being restored)"),
+        ServiceState::Sealed => format!("{standing}, sealed (key withheld)"),
+        ServiceState::Faulted => format!("{standing}, faulted"),
+        ServiceState::Served
+        | ServiceState::Suspended
+        | ServiceState::Erasing
+        | ServiceState::Erased => standing.to_owned(),
+    }
 }
 
 /// A standing's name.
@@ -251,5 +265,39 @@ pub fn standing(status: Standing) -> &'static str {
         Standing::Suspended => "suspended",
         Standing::Erasing => "erasing",
         Standing::Erased => "erased",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use storage::id::TenantId;
+
+    use super::*;
+
+    #[test]
+    fn why_a_tenant_is_not_served_stands_behind_what_the_directory_says() {
+        let line = |standing, state| TenantLine {
+            id: TenantId::PLATFORM,
+            slug: "acme".to_owned(),
+            name: "Acme".to_owned(),
+            plan: "pro".to_owned(),
+            region: "local".to_owned(),
+            status: standing,
+            state,
+            created_at: "2031-05-17T08:30:00Z".to_owned(),
+        };
+        let cases = [
+            (Standing::Active, ServiceState::Served, "active"),
+            (Standing::Active, ServiceState::Held, "active, held (being restored)"),
+            (Standing::Active, ServiceState::Faulted, "active, faulted"),
+            (Standing::Suspended, ServiceState::Suspended, "suspended"),
+            (Standing::Suspended, ServiceState::Sealed, "suspended, sealed (key withheld)"),
+            (Standing::Erasing, ServiceState::Erasing, "erasing"),
+        ];
+        for (standing, state, said) in cases {
+            let line = line(standing, state);
+            assert_eq!(status(&line), said);
+            assert!(card(&line).contains(said) && list(&[line]).contains(said));
+        }
     }
 }

@@ -1,18 +1,21 @@
-//! Backups and restore drills, as operators ask for them. Shows names, sizes and times; nothing of any
-//! tenant's content.
+//! Backups and restore drills, as operators ask for them: of a node, and of an archive whose node is gone.
+//! Shows names, sizes and times; nothing of any tenant's content.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use actors::audit::note::NoteVerifier;
 use actors::backup::keeper::KeeperError;
 use actors::backup::manifest::BackupManifest;
 use actors::backup::name::ObjectName;
 use actors::backup::rotation::{BackupTime, Reason, reasons};
 use actors::backup::verify::{VerifyError, verify};
-use actors::backup::{Source, Told, catalog};
+use actors::backup::{Source, Tell, Told, catalog};
 use actors::env::rfc3339;
 use serde::{Deserialize, Serialize};
+use storage::archive::Archive;
 use storage::id::BackupId;
+use storage::scratch::Scratch;
 
 use super::{ControlError, ControlReply, REASON, error_chain};
 use crate::http::app::App;
@@ -29,7 +32,10 @@ pub struct BackupLine {
     pub finished_at: String,
     /// What a person said about it.
     pub note: Option<String>,
-    /// Why it stays: `daily`, `weekly`, `monthly`, `newest`, `undated`; nothing if it goes with the next.
+    /// The public key that signed it, as `--trust` takes it.
+    pub signer: String,
+    /// Why it stays: `daily`, `manual`, `weekly`, `monthly`, `newest`, `undated`; nothing if it goes with the
+    /// next.
     pub kept: Vec<String>,
     /// Bytes that the backup before does not have.
     pub new_bytes: u64,
@@ -42,12 +48,13 @@ pub struct BackupLine {
 }
 
 impl BackupLine {
-    fn of(manifest: &BackupManifest, kept: Vec<String>) -> Self {
+    fn of(manifest: &BackupManifest, signer: &NoteVerifier, kept: Vec<String>) -> Self {
         Self {
             id: manifest.id,
             taken_at: rfc3339(manifest.taken_ms),
             finished_at: rfc3339(manifest.finished_ms),
             note: manifest.note.clone(),
+            signer: signer.to_text(),
             kept,
             new_bytes: manifest.new_bytes,
             total_bytes: manifest.total_bytes,
@@ -57,13 +64,22 @@ impl BackupLine {
     }
 }
 
-/// A manifest that is not believed.
+/// Something that is not as it was, or not believed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DamagedLine {
     /// The object, or the tenant whose history it is.
     pub object: String,
     /// What is wrong.
     pub what: String,
+    /// The other backups that need the object.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also_in: Vec<BackupId>,
+}
+
+impl DamagedLine {
+    fn new(object: String, what: String) -> Self {
+        Self { object, what, also_in: Vec::new() }
+    }
 }
 
 /// All backups.
@@ -71,6 +87,10 @@ pub struct DamagedLine {
 pub struct BackupList {
     /// Where they are.
     pub location: String,
+    /// The public key that signed them, as `--trust` takes it.
+    pub signer: String,
+    /// Whether somebody vouches for that key; if not, it is the one that the newest backup names.
+    pub is_trusted: bool,
     /// Oldest first.
     pub backups: Vec<BackupLine>,
     /// Manifests that are not believed.
@@ -117,13 +137,6 @@ impl From<KeeperError> for ControlError {
     }
 }
 
-fn parse(text: Option<String>) -> Result<Option<BackupId>, ControlError> {
-    let parse = |text: String| {
-        text.parse().map_err(|_| ControlError::invalid(format!("{text:?} is no backup's id")))
-    };
-    text.map(parse).transpose()
-}
-
 fn told(progress: Arc<Progress>) -> impl FnMut(Told<'_>) + Send + 'static {
     move |told| match told {
         Told::Step { name, total } => progress.begin(name, total),
@@ -148,9 +161,10 @@ fn refused(error: &(dyn std::error::Error + 'static)) -> ControlError {
 /// Starts a backup.
 pub(super) fn run(app: &App, note: Option<String>) -> Result<ControlReply, ControlError> {
     let backups = app.backups.clone();
+    let signer = app.anchor.verifier();
     app.jobs.begin("the backup", move |progress| async move {
         let (manifest, _) = backups.run(note, REASON, told(progress)).await?;
-        let line = BackupLine::of(&manifest, vec!["newest".to_owned()]);
+        let line = BackupLine::of(&manifest, &signer, vec!["newest".to_owned()]);
         Ok(ControlReply::Backup(line))
     })
 }
@@ -159,28 +173,48 @@ pub(super) fn run(app: &App, note: Option<String>) -> Result<ControlReply, Contr
 pub(super) async fn list(app: &App) -> Result<ControlReply, ControlError> {
     let now_ms = app.env.now_ms();
     let list = blocking(app, move |source| {
-        let Some(cold) = source.store.cold() else { return Err(no_archive()) };
-        let archive = &**cold.archive();
-        let found = catalog::read(archive, &source.signer.verifier());
-        let found = found.map_err(|error| refused(&error))?;
-        let times: Vec<_> = found.backups.iter().map(BackupTime::from).collect();
-        let reasons = reasons(&times, now_ms);
-        let kept = |id| reasons.get(&id).into_iter().flatten().copied().map(name).collect();
-        Ok(BackupList {
-            location: archive.location(),
-            backups: found.backups.iter().map(|one| BackupLine::of(one, kept(one.id))).collect(),
-            damaged: found
-                .damaged
-                .into_iter()
-                .map(|(object, what)| DamagedLine { object, what })
-                .collect(),
-        })
+        let cold = source.store.cold().ok_or_else(no_archive)?;
+        list_in(&**cold.archive(), &source.signer.verifier(), now_ms)
     });
     list.await.map(ControlReply::Backups)
 }
 
+/// Lists the backups of an archive that `verifier` signed. Takes no node. Blocks.
+///
+/// # Errors
+/// If the archive cannot be asked.
+pub fn list_in(
+    archive: &dyn Archive,
+    verifier: &NoteVerifier,
+    now_ms: u64,
+) -> Result<BackupList, ControlError> {
+    let found = catalog::read(archive, verifier).map_err(|error| refused(&error))?;
+    let times: Vec<_> = found.backups.iter().map(BackupTime::from).collect();
+    let reasons = reasons(&times, now_ms);
+    let kept = |id| reasons.get(&id).into_iter().flatten().copied().map(name).collect();
+    let line = |one| BackupLine::of(one, verifier, kept(one.id));
+    let damaged = found.damaged.into_iter();
+    Ok(BackupList {
+        location: archive.location(),
+        signer: verifier.to_text(),
+        is_trusted: true,
+        backups: found.backups.iter().map(line).collect(),
+        damaged: damaged.map(|(object, what)| DamagedLine::new(object, what)).collect(),
+    })
+}
+
+/// The key that the newest backup of an archive says it is signed by. Nobody vouches for it. Blocks.
+///
+/// # Errors
+/// If the archive cannot be asked or has no backup that could be read.
+pub fn claimed_signer(archive: &dyn Archive) -> Result<NoteVerifier, ControlError> {
+    let signed = catalog::pick(archive, None).map_err(|error| refused(&error))?;
+    let key = NoteVerifier::new(&signed.claimed().origin, *signed.claimed_key());
+    key.map_err(|error| refused(&error))
+}
+
 fn no_archive() -> ControlError {
-    ControlError::Refused { message: "the node has no archive".to_owned() }
+    ControlError::refused("the node has no archive")
 }
 
 fn name(reason: Reason) -> String {
@@ -198,33 +232,50 @@ fn name(reason: Reason) -> String {
 /// Starts verifying one backup, the newest, or all.
 pub(super) fn begin_verify(
     app: &App,
-    backup: Option<String>,
+    backup: Option<BackupId>,
     all: bool,
 ) -> Result<ControlReply, ControlError> {
-    let backup = parse(backup)?;
     let app_of_job = app.clone();
     app.jobs.begin("the verification of backups", move |progress| async move {
-        let verified =
-            blocking(&app_of_job, move |source| verify_some(source, backup, all, progress));
+        let verified = blocking(&app_of_job, move |source| {
+            let cold = source.store.cold().ok_or_else(no_archive)?;
+            let verifier = source.signer.verifier();
+            let wanted = Wanted { backup, all };
+            let scratch = source.scratch_file();
+            verify_in(&**cold.archive(), &verifier, wanted, &scratch, &mut told(progress))
+        });
         verified.await.map(ControlReply::VerifiedBackups)
     })
 }
 
-fn verify_some(
-    source: &Source,
-    backup: Option<BackupId>,
-    all: bool,
-    progress: Arc<Progress>,
+/// Which backups are verified.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// One; the newest if absent.
+    pub backup: Option<BackupId>,
+    /// All of them.
+    pub all: bool,
+}
+
+/// Verifies backups of an archive that `verifier` signed. Takes no node, no key and no data directory; each
+/// object is fetched to `scratch`. Blocks.
+///
+/// # Errors
+/// If the archive or the disk fails. Faults are no errors.
+pub fn verify_in(
+    archive: &dyn Archive,
+    verifier: &NoteVerifier,
+    wanted: Wanted,
+    scratch: &Scratch,
+    tell: Tell<'_>,
 ) -> Result<Vec<VerifiedLine>, ControlError> {
-    let Some(cold) = source.store.cold() else { return Err(no_archive()) };
-    let (archive, verifier) = (&**cold.archive(), source.signer.verifier());
     let mut lines = Vec::new();
-    let wanted = if all {
-        let found = catalog::read(archive, &verifier).map_err(|error| refused(&error))?;
+    let manifests = if wanted.all {
+        let found = catalog::read(archive, verifier).map_err(|error| refused(&error))?;
         lines.extend(found.damaged.into_iter().map(|(name, what)| bad_manifest(name, what)));
         found.backups
     } else {
-        match catalog::pick_verified(archive, backup, &verifier) {
+        match catalog::pick_verified(archive, wanted.backup, verifier) {
             Ok(manifest) => vec![manifest],
             Err(catalog::CatalogError::Bad { name, source }) => {
                 return Ok(vec![bad_manifest(name, error_chain(&source))]);
@@ -232,33 +283,45 @@ fn verify_some(
             Err(error) => return Err(refused(&error)),
         }
     };
-    let mut tell = told(progress);
-    for manifest in wanted {
-        let scratch = source.scratch_file();
-        let found = verify::<VerifyError>(
-            archive,
-            &manifest,
-            &verifier,
-            scratch.path(),
-            &mut |_, _| Ok(()),
-            &mut tell,
-        );
+    for manifest in &manifests {
+        let nothing = &mut |_: &_, _: &_| Ok(());
+        let found =
+            verify::<VerifyError>(archive, manifest, verifier, scratch.path(), nothing, tell);
         let found = found.map_err(|error| refused(&error))?;
+        let faults = found.faults.into_iter();
         lines.push(VerifiedLine {
             backup: ObjectName::Manifest(manifest.id).to_string(),
-            ok: found.faults.is_empty(),
+            ok: faults.len() == 0,
             objects: found.objects,
             bytes: found.bytes,
             records: found.records,
             tenants: found.tenants,
-            faults: found
-                .faults
-                .into_iter()
-                .map(|fault| DamagedLine { object: fault.object, what: fault.what })
-                .collect(),
+            faults: faults.map(|fault| DamagedLine::new(fault.object, fault.what)).collect(),
         });
     }
+    name_others(archive, verifier, &mut lines)?;
     Ok(lines)
+}
+
+/// Says of each bad object which other backups need it.
+fn name_others(
+    archive: &dyn Archive,
+    verifier: &NoteVerifier,
+    lines: &mut [VerifiedLine],
+) -> Result<(), ControlError> {
+    if lines.iter().all(|line| line.ok) {
+        return Ok(());
+    }
+    let others = catalog::read(archive, verifier).map_err(|error| refused(&error))?.backups;
+    for line in lines {
+        for fault in &mut line.faults {
+            let needing = others.iter().filter(|other| other.name().to_string() != line.backup);
+            let needing =
+                needing.filter(|other| other.objects().any(|object| object.name == fault.object));
+            fault.also_in = needing.map(|other| other.id).collect();
+        }
+    }
+    Ok(())
 }
 
 fn bad_manifest(name: String, what: String) -> VerifiedLine {
@@ -269,17 +332,16 @@ fn bad_manifest(name: String, what: String) -> VerifiedLine {
         bytes: 0,
         records: 0,
         tenants: 0,
-        faults: vec![DamagedLine { object: name, what }],
+        faults: vec![DamagedLine::new(name, what)],
     }
 }
 
 /// Starts a drill.
 pub(super) fn begin_drill(
     app: &App,
-    backup: Option<String>,
+    backup: Option<BackupId>,
     scratch: Option<PathBuf>,
 ) -> Result<ControlReply, ControlError> {
-    let backup = parse(backup)?;
     let backups = app.backups.clone();
     app.jobs.begin("the drill", move |progress| async move {
         let signed = backups.drill(backup, scratch, REASON, told(progress)).await?;

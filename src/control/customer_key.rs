@@ -68,7 +68,8 @@ pub(super) async fn execute(app: &App, order: KeyOrder) -> Result<ControlReply, 
     });
     let changed = changed.await.map_err(|error| refused(error.to_string()))?;
     changed.map_err(|error| match error {
-        KeyError::Source(error) => ControlError::invalid(error_chain(&error)),
+        // Its own words would call it the node's key.
+        KeyError::Source(error) => refused(error_chain(&error)),
         error => refused(error_chain(&error)),
     })?;
     for log in [TenantId::PLATFORM, tenant] {

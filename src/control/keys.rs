@@ -48,6 +48,13 @@ pub struct KeysReport {
     pub rotation: String,
 }
 
+/// The public key of the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublicKeyReport {
+    /// The key as `--trust` takes it: `NAME+ID+KEY`.
+    pub public_key: String,
+}
+
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationReport {
@@ -89,6 +96,11 @@ pub(super) async fn status(app: &App) -> Result<ControlReply, ControlError> {
         Ok(report(&keystore.kek_status()?, keystore.kek_age_seconds(now_ms)))
     });
     report.await.map(ControlReply::Keys)
+}
+
+/// Shows the key that checks what this node signs: checkpoints, backups, bundles, receipts.
+pub(super) fn public(app: &App) -> ControlReply {
+    ControlReply::PublicKey(PublicKeyReport { public_key: app.anchor.verifier().to_text() })
 }
 
 fn report(status: &KekStatus, age_s: u64) -> KeysReport {

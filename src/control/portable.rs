@@ -280,11 +280,21 @@ pub(super) fn begin_export(
 ) -> Result<ControlReply, ControlError> {
     let tenant = find(&app.tenants, tenant)?;
     must_be_absolute(&out)?;
+    must_be_outside(&app.config.data.dir, &out)?;
+    if app.tenants.is_being_erased(tenant) {
+        return Err(being_erased());
+    }
     let exporter =
         exporter(app).map_err(|error| ControlError::Refused { message: error_chain(&error) })?;
+    let tenants = app.tenants.clone();
     app.jobs.begin(format!("the export of {tenant}"), move |progress| async move {
         let worked = tokio::task::spawn_blocking(move || {
             let signed = write_bundle(&exporter, tenant, &key, &out, &progress)?;
+            // Its erasure may have begun meanwhile.
+            if tenants.is_being_erased(tenant) {
+                std::fs::remove_file(&out).map_err(|error| file_error(&out, "removed", &error))?;
+                return Err(being_erased());
+            }
             let verifier = exporter.signer.verifier();
             let report = BundleReport::new(&out, signed.claimed(), &verifier);
             Ok(ControlReply::Exported(Box::new(report)))
@@ -381,6 +391,28 @@ fn must_be_absolute(path: &Path) -> Result<(), ControlError> {
     } else {
         Err(ControlError::invalid(format!("{} is not an absolute path", path.display())))
     }
+}
+
+fn being_erased() -> ControlError {
+    ControlError::refused("the tenant is being erased, or is: nothing of it is handed out any more")
+}
+
+/// What is not the node's own must not lie among its files: nothing says there what belongs to whom.
+fn must_be_outside(data_dir: &Path, path: &Path) -> Result<(), ControlError> {
+    let is_inside = |dir: &Path| path.parent().is_some_and(|parent| real(parent).starts_with(dir));
+    match is_inside(&real(data_dir)) {
+        true => Err(ControlError::refused(format!(
+            "{} lies in the node's data directory {}; give a place outside of it",
+            path.display(),
+            data_dir.display(),
+        ))),
+        false => Ok(()),
+    }
+}
+
+/// The path with its links resolved, if it is there.
+fn real(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 fn died() -> ControlError {

@@ -9,7 +9,9 @@ use actors::tenant::clone::{CloneOptions, clone_into};
 use actors::tenant::directory::by_the_node;
 use actors::tenant::profile;
 use actors::tenant::restore::{ReadRestore, RequestRestore};
+
 use serde::{Deserialize, Serialize};
+use storage::history::Point;
 use storage::id::TenantId;
 
 use super::{ControlError, ControlReply, REASON, by_the_operator, find};
@@ -77,7 +79,7 @@ async fn go_back(
 ) -> Result<ControlReply, ControlError> {
     let began = app.env.monotonic();
     progress.begin("finding the time", 0);
-    let point = app.travel.point(tenant, "/at", at_ms).await?;
+    let point = point(&app, tenant, at_ms).await?;
     let handle = app.tenants.find_any(tenant).await?;
     let command = RequestRestore { at_ms, lsn: point.tail.lsn };
     let asked = handle.command(by_the_operator(tenant), Origin::default(), None, command).await?;
@@ -89,6 +91,16 @@ async fn go_back(
     let document = handle.query(by_the_operator(tenant), ReadRestore { id }).await?;
     let rows_changed = rows_changed(&document)?;
     report(&app, tenant, point.at_ms, point.tail.lsn, rows_changed, began)
+}
+
+/// The place in the history that the time means. Which times there are, the history says: a wrong one is no
+/// wrong command.
+async fn point(app: &App, tenant: TenantId, at_ms: u64) -> Result<Point, ControlError> {
+    let found = app.travel.point(tenant, "/at", at_ms).await;
+    found.map_err(|error| match ControlError::from(error) {
+        ControlError::Invalid { message } => ControlError::Refused { message },
+        error => error,
+    })
 }
 
 /// How many rows a finished restore changed, or why it failed.
@@ -112,7 +124,7 @@ async fn clone(
 ) -> Result<ControlReply, ControlError> {
     let began = app.env.monotonic();
     progress.begin("finding the time", 0);
-    let point = app.travel.point(tenant, "/at", at_ms).await?;
+    let point = point(&app, tenant, at_ms).await?;
     let plan = app.tenants.summary(tenant).map(|summary| summary.plan.to_string());
     let new =
         NewTenant { slug: slug.clone(), name: slug, plan, owner: None, origin: Origin::default() };

@@ -14,6 +14,8 @@ use crate::kit::{
     Launcher, LoopDisk, Outcome, Process, Tenant, TestClock, WorldOptions, eventually,
 };
 
+mod elsewhere;
+
 /// A person's name of some size, so that records weigh something.
 const NAME_BYTES: usize = 2000;
 /// The routes whose answers a restore must give back.
@@ -55,6 +57,10 @@ impl Bench {
     }
     fn back_up(&self) -> Value {
         self.run(&["backup", "run", "--json"]).expect(0).json()
+    }
+    /// The line that whoever restores has to trust.
+    fn public_key(&self) -> String {
+        self.run(&["keys", "public"]).expect(0).stdout.trim_end().to_owned()
     }
     /// The body of a backup's manifest, as it lies in the archive.
     fn manifest(&self, id: &str) -> Value {
@@ -217,11 +223,14 @@ fn a_restore_that_cannot_be_says_why_and_leaves_nothing_that_opens() {
     drop(Launcher::on(&bench.path("other")).serve());
     fs::copy(bench.path("other/keys/kek"), &other).expect("a key");
     let wrong = bench.restore("wrong", &["--kek", text(&other)]).expect(1).stderr;
-    assert!(wrong.contains("needs the key-encryption key"), "{wrong}");
-    let again = bench.restore("wrong", &[]).expect(1).stderr;
-    assert!(again.contains("unfinished restore"), "{again}");
-    let why = Launcher::on(&bench.path("wrong")).try_serve().err().expect("it does not start");
-    assert!(why.contains("holds an unfinished restore"), "{why}");
+    let kek = bench.run(&["keys", "status", "--json"]).expect(0).json();
+    let needed = kek["versions"][0]["id"].as_str().expect("an id");
+    assert!(wrong.contains(&format!("the backup needs {needed}")), "{wrong}");
+    let none = bench.path("no-kek");
+    fs::write(&none, "no key at all").expect("a file");
+    bench.restore("wrong", &["--kek", text(&none)]).expect(1);
+    assert!(!bench.path("wrong").exists(), "nothing was written");
+    bench.restore("wrong", &[]).expect(0);
 
     let none = bench.path("no-such-kek");
     let missing = bench.restore("missing", &["--kek", text(&none)]).expect(1).stderr;
@@ -229,6 +238,12 @@ fn a_restore_that_cannot_be_says_why_and_leaves_nothing_that_opens() {
     let distrusted = ["--trust", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="];
     let distrusted = bench.restore("distrusted", &distrusted).expect(1).stderr;
     assert!(distrusted.contains("not the key you trust"), "{distrusted}");
+    assert!(distrusted.contains(&bench.public_key()), "{distrusted}");
+    let live = bench.path("data");
+    let instead = bench.run(&["restore", "--from", text(&live), "--into", text(&none)]).expect(1);
+    assert!(instead.stderr.contains(text(&bench.archive())), "{}", instead.stderr);
+    let theirs = bench.restore("theirs", &["--archive", text(&live)]).expect(1).stderr;
+    assert!(theirs.contains("data directory") && !bench.path("theirs").exists(), "{theirs}");
     let absent = ["--backup", "bk_00000000000000000000000000000000"];
     let absent = bench.restore("absent", &absent).expect(1).stderr;
     assert!(absent.contains("there is no backup"), "{absent}");
@@ -242,7 +257,10 @@ fn a_restore_that_cannot_be_says_why_and_leaves_nothing_that_opens() {
     Damage::FlippedBit.happens_to(&path);
     let damaged = bench.restore("damaged", &[]).expect(1).stderr;
     assert!(damaged.contains(&object), "{damaged}");
-    Launcher::on(&bench.path("damaged")).try_serve().err().expect("it does not start");
+    let why = Launcher::on(&bench.path("damaged")).try_serve().err().expect("it does not start");
+    assert!(why.contains("holds an unfinished restore"), "{why}");
+    let again = bench.restore("damaged", &[]).expect(1).stderr;
+    assert!(again.contains("unfinished restore"), "{again}");
 }
 
 #[test]

@@ -192,6 +192,55 @@ fn every_command_works_on_a_stopped_and_on_a_running_node_in_both_forms() {
 }
 
 #[test]
+fn wrong_commands_exit_with_2_and_whatever_fails_when_tried_with_1() {
+    let bench = Bench::new();
+    let node = bench.launcher.serve();
+    crate::kit::Tenant::sign_up(&node.client, "acme");
+    let absent = bench.dir.path().join("absent");
+    let absent = absent.to_str().expect("a path in UTF-8");
+    for words in [
+        // No command line of this form is right on any node.
+        &["backup", "verify", "no-id"][..],
+        &["backup", "verify", "--all", "bk_00000000000000000000000000000000"],
+        &["drill", "--backup", "no-id"],
+        &["restore"],
+        &["restore", "--into", absent],
+        &["restore", "--into", absent, "--from", absent, "--trust", "no key"],
+        &["restore", "--into", absent, "--from", "ftp://host/x", "--kek", absent],
+        &["tenant", "restore", "--tenant", "acme", "--at", "yesterday"],
+        &["tenant", "restore", "--tenant", "acme", "--at", "2031-05-17T08:30:00Z", "--sanitise"],
+        &["tenant", "clone", "acme", "No Slug!"],
+        &["tenant", "erase", "acme", "--force"],
+        &["keys", "hold", "--tenant", "acme", "--source", "vault:/x"],
+        &["audit", "verify", "--tenant"],
+    ] {
+        bench.refused(words, 2);
+    }
+    for words in [
+        // Each is right somewhere, or some day.
+        &["backup", "verify"][..],
+        &["backup", "verify", "bk_00000000000000000000000000000000"],
+        &["drill"],
+        &["restore", "--into", absent, "--from", absent, "--kek", absent],
+        &["tenant", "restore", "--tenant", "acme", "--at", "9031-05-17T08:30:00Z"],
+        &["tenant", "restore", "--tenant", "acme", "--at", "1971-05-17T08:30:00Z"],
+        &["tenant", "restore", "--tenant", "nobody", "--at", "1971-05-17T08:30:00Z"],
+        &["tenant", "erase", "acme", "--cancel"],
+        &["tenant", "import", absent, "--key-file", absent],
+        &["tenant", "inspect-bundle", absent],
+        &["keys", "hold", "--tenant", "acme", "--source", "file:/nowhere/key"],
+        &["keys", "release", "--tenant", "acme"],
+        &["tenant", "list", "--data", absent],
+        &["serve"],
+    ] {
+        let outcome = bench.launcher.run(words).expect(1);
+        assert!(outcome.stderr.contains("error: "), "{words:?}: {}", outcome.stderr);
+    }
+    let help = bench.quietly(&["--help"]).stdout;
+    assert!(help.contains("Exit codes"), "{help}");
+}
+
+#[test]
 fn a_node_announces_itself_and_takes_it_back_when_told_to_stop() {
     let bench = Bench::new();
     let mut node = bench.launcher.serve();

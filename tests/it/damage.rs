@@ -189,7 +189,7 @@ fn a_deleted_view_is_made_again_with_the_same_answers() {
 fn a_data_directory_in_use_is_refused_with_the_pid_of_its_user() {
     let (_dir, launcher) = place();
     let node = launcher.serve();
-    let refused = launcher.run(&["serve"]).expect(2);
+    let refused = launcher.run(&["serve"]).expect(1);
     assert!(refused.stderr.contains(&node.pid().to_string()), "{}", refused.stderr);
     assert!(refused.stderr.contains("in use"), "{}", refused.stderr);
     node.client.get("/v1/meta/capabilities", 200);
@@ -201,7 +201,7 @@ fn a_port_in_use_is_refused_with_the_port_and_its_key() {
     let address = taken.local_addr().expect("an address").to_string();
     for key in ["http.bind", "ops.bind"] {
         let (_dir, launcher) = place();
-        let refused = launcher.set(key, &address).run(&["serve"]).expect(2);
+        let refused = launcher.set(key, &address).run(&["serve"]).expect(1);
         assert!(
             refused.stderr.contains(key) && refused.stderr.contains(&address),
             "{}",
@@ -229,7 +229,7 @@ fn a_key_file_that_others_can_read_is_refused_with_advice() {
     assert!(launcher.serve().terminate().success());
     let kek = launcher.data.join("keys/kek");
     fs::set_permissions(&kek, fs::Permissions::from_mode(0o644)).expect("a mode");
-    let refused = launcher.run(&["serve"]).expect(2);
+    let refused = launcher.run(&["serve"]).expect(1);
     let advice = format!("chmod 600 {}", kek.display());
     assert!(refused.stderr.contains(&advice), "{}", refused.stderr);
     fs::set_permissions(&kek, fs::Permissions::from_mode(0o600)).expect("a mode");
@@ -244,9 +244,25 @@ fn a_directory_of_a_newer_format_is_refused_and_left_alone() {
     let ours = fs::read(&format).expect("a format");
     fs::write(&format, "bulkhead 99\n").expect("a newer format");
     let before = fs::read(&segments(&launcher.data)[0]).expect("a segment");
-    let refused = launcher.run(&["serve"]).expect(2);
+    let refused = launcher.run(&["serve"]).expect(1);
     assert!(refused.stderr.contains("format 99"), "{}", refused.stderr);
     assert_eq!(fs::read(&segments(&launcher.data)[0]).expect("a segment"), before);
     fs::write(&format, ours).expect("our format");
     assert!(launcher.serve().terminate().success());
+}
+
+#[test]
+fn a_start_that_fails_behind_the_listeners_says_why_and_nothing_else() {
+    let (_dir, launcher) = place();
+    assert!(launcher.serve().terminate().success());
+    for entry in fs::read_dir(launcher.data.join("keys")).expect("the keys") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "sealed") {
+            fs::write(&path, "no key").expect("a file");
+        }
+    }
+    let refused = launcher.run(&["serve"]).expect(1);
+    assert!(refused.stderr.contains("is damaged"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("Can not start"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("panicked"), "{}", refused.stderr);
 }

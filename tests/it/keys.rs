@@ -124,15 +124,19 @@ fn a_rotation_on_a_running_node_interrupts_nobody_and_is_audited() {
 fn keys_of_a_stopped_node_are_shown_and_rotated_and_of_none_are_not_made() {
     let bench = Bench::new();
     let launcher = bench.launcher();
-    let outcome = launcher.run(&["keys", "rotate"]).expect(2);
+    let outcome = launcher.run(&["keys", "rotate"]).expect(1);
     assert!(outcome.stderr.contains("holds no store"), "{outcome:?}");
     assert!(!bench.path("data/keys").exists());
     let mut node = launcher.serve();
     let mut tenant = Tenant::sign_up(&node.client, "acme");
     assert!(node.terminate().success());
 
+    let shown = keys(&launcher, &["public"]);
+    let line = launcher.run(&["keys", "public"]).expect(0).stdout;
+    assert_eq!(Some(line.trim_end()), shown["public_key"].as_str());
     let report = keys(&launcher, &["rotate"]);
     assert_eq!(report["rewrapped"], report["total"]);
+    assert_eq!(keys(&launcher, &["public"]), shown, "it is another key that was rotated");
     let listed = keys(&launcher, &["list"]);
     assert_eq!(
         (listed[0]["id"].clone(), listed[0]["current"].clone()),

@@ -235,16 +235,56 @@ fn a_source_that_hangs_withholds_and_delays_nobody_elses_watch() {
 }
 
 #[test]
+fn a_withheld_key_is_shown_as_such_and_never_as_tampering() {
+    let mut scene = Scene::new(|launcher, _| launcher);
+    let theirs = scene.path("theirs");
+    key(&theirs, 3);
+    scene.hold(&format!("file:{}", theirs.display()));
+    let show = |scene: &Scene| {
+        let shown = scene.launcher.run(&["tenant", "show", "acme", "--json"]).expect(0).json();
+        (shown["status"].clone(), shown["state"].clone())
+    };
+    assert_eq!(show(&scene), (json!("active"), json!("served")));
+    fs::rename(&theirs, scene.path("away")).expect("a rename");
+
+    // While it runs, before anybody asked for the tenant again, and of a stopped node alike.
+    for round in ["running", "stopped"] {
+        assert_eq!(show(&scene), (json!("active"), json!("sealed")), "{round}");
+        let table = scene.launcher.run(&["tenant", "list"]).expect(0).stdout;
+        assert_eq!(table.matches("active, sealed").count(), 1, "{round}: {table}");
+
+        let report = scene.launcher.run(&["audit", "verify", "--json"]).expect(1).json();
+        let tenants = report["tenants"].as_array().expect("a list");
+        let bad: Vec<_> = tenants.iter().filter(|tenant| tenant["ok"] != true).collect();
+        assert_eq!(bad.len(), 1, "{round}: {report}");
+        assert_eq!(
+            (&bad[0]["tenant"], &bad[0]["no_key"]),
+            (&json!(scene.acme.id), &json!("withheld"))
+        );
+        let outcome = scene.launcher.run(&["audit", "verify"]).expect(1);
+        let said = format!("{}{}", outcome.stdout, outcome.stderr);
+        assert!(said.contains("withheld") && said.contains("ANCHORED UP TO ENTRY"), "{said}");
+        assert!(!said.contains("BROKEN") && !said.contains("do not verify"), "{said}");
+        if round == "running" {
+            assert!(scene.node.terminate().success());
+        }
+    }
+    fs::rename(scene.path("away"), &theirs).expect("a rename");
+    assert_eq!(show(&scene), (json!("active"), json!("served")));
+    scene.launcher.run(&["audit", "verify"]).expect(0);
+}
+
+#[test]
 fn a_source_that_does_not_open_what_it_wraps_is_refused_and_changes_nothing() {
     let scene = Scene::new(|launcher, _| launcher);
-    for (source, hint) in [
-        ("file:/nowhere/key", "cannot be read"),
-        ("exec:/bin/false", "ended with status 1"),
-        ("directory:relative", "absolute"),
-        ("vault:/x", "a source is"),
+    for (source, hint, code) in [
+        ("file:/nowhere/key", "cannot be read", 1),
+        ("exec:/bin/false", "ended with status 1", 1),
+        ("directory:relative", "absolute", 2),
+        ("vault:/x", "a source is", 2),
     ] {
-        let outcome =
-            scene.launcher.run(&["keys", "hold", "--tenant", "acme", "--source", source]).expect(2);
+        let words = ["keys", "hold", "--tenant", "acme", "--source", source];
+        let outcome = scene.launcher.run(&words).expect(code);
         assert!(outcome.stderr.contains(hint), "{source}: {}", outcome.stderr);
     }
     let absent = ["keys", "hold", "--tenant", "nobody", "--source", "file:/x"];

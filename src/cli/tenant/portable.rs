@@ -10,11 +10,15 @@ use actors::env::Env;
 use actors::tenant::portable::key::BundleKey;
 
 use super::{Common, unexpected};
-use crate::cli::CliError;
 use crate::cli::output::Output;
+use crate::cli::trust::Trust;
+use crate::cli::{CliError, read_small};
 use crate::control::client::ClientError;
 use crate::control::portable::{BundleReport, ImportOrder, ImportReport, NewFile, inspect};
 use crate::control::{ControlCommand, ControlReply};
+
+/// Bytes of a file with a bundle's key at most.
+const KEY_FILE_BYTES_MAX: u64 = 4096;
 
 /// Writes a tenant to a bundle.
 #[derive(Debug, clap::Args)]
@@ -39,9 +43,10 @@ pub struct Import {
     /// The file with its key.
     #[arg(long, value_name = "FILE")]
     key_file: PathBuf,
-    /// The public key of the node it shall come from, as inspect-bundle prints it.
-    #[arg(long, value_name = "KEY")]
-    trust: Option<String>,
+    /// The public key of the node it shall come from: NAME+ID+KEY, as `bulkhead keys public` prints it there, or
+    /// a file with that line; this node's own if absent.
+    #[arg(long, value_name = "KEY", value_parser = Trust::parse)]
+    trust: Option<Trust>,
     /// Another short name than the one it has.
     #[arg(long)]
     slug: Option<String>,
@@ -60,9 +65,10 @@ pub struct Import {
 pub struct InspectBundle {
     /// The bundle.
     file: PathBuf,
-    /// The public key that has to have signed it.
-    #[arg(long, value_name = "KEY")]
-    trust: Option<String>,
+    /// The public key that has to have signed it: NAME+ID+KEY, as `bulkhead keys public` prints it, or a file
+    /// with that line; the one in it if absent.
+    #[arg(long, value_name = "KEY", value_parser = Trust::parse)]
+    trust: Option<Trust>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -122,7 +128,7 @@ impl Import {
         let order = ImportOrder {
             file: absolute(&file)?,
             key: read_key(&key_file)?,
-            trust,
+            trust: trust.map(|trust| trust.text().to_owned()),
             slug,
             plan,
             region_change,
@@ -137,7 +143,8 @@ impl Import {
 impl InspectBundle {
     /// Does it.
     pub fn run(self) -> Result<(), CliError> {
-        let report = inspect(&self.file, self.trust.as_deref()).map_err(ClientError::Control)?;
+        let report = inspect(&self.file, self.trust.as_ref().map(Trust::text))
+            .map_err(ClientError::Control)?;
         Output::new(self.json).either(&report, || card(&report))
     }
 }
@@ -164,9 +171,9 @@ fn write_key(path: &Path, key: &BundleKey) -> Result<NewFile, CliError> {
 }
 
 fn read_key(path: &Path) -> Result<BundleKey, CliError> {
-    let doing = format!("{} cannot be read", path.display());
-    let text = std::fs::read_to_string(path).map_err(CliError::system(doing))?;
-    let text = zeroize::Zeroizing::new(text);
+    let bytes = read_small(path, KEY_FILE_BYTES_MAX, "the key of a bundle")?;
+    // What is no text is no key either.
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
     text.parse().map_err(|error| CliError::Usage(format!("{}: {error}", path.display())))
 }
 

@@ -117,7 +117,7 @@ fn a_bundle_goes_where_it_is_wanted_only() {
     let trust = ["--trust", exported.signer()];
     let said = refused(&[&["--key-file", text(&other.key)], &trust[..]].concat(), 1);
     assert!(said.contains("not the key of the bundle"), "{said}");
-    let said = refused(&[&["--key-file", text(&exported.bundle)], &trust[..]].concat(), 1);
+    let said = refused(&[&["--key-file", text(&exported.bundle)], &trust[..]].concat(), 2);
     assert!(!said.contains("BKbundl"), "{said}");
     let empty = at_b.file("empty");
     fs::write(&empty, "bundle-key-1:00").expect("a file");
@@ -160,6 +160,39 @@ fn an_export_writes_over_nothing_and_leaves_nothing_half_done() {
     assert!(run(text(&absent)).contains("place.bundle"));
     operator.refused(&["tenant", "export", "nobody", "--out", text(&operator.file("x"))], 1);
     assert!(!operator.file("x").exists() && !operator.file("x.key").exists());
+}
+
+#[test]
+fn an_export_of_what_is_being_erased_or_among_the_nodes_own_files_is_refused() {
+    let (world, operator, exported, _) = small();
+    let inside = world.dir.join("acme.bundle");
+    let link = operator.file("link");
+    std::os::unix::fs::symlink(&world.dir, &link).expect("a link");
+    for out in [inside, world.dir.join("archive/acme.bundle"), link.join("acme.bundle")] {
+        let said = operator.refused(&["tenant", "export", "acme", "--out", text(&out)], 1);
+        assert!(said.contains("data directory") && said.contains("outside"), "{said}");
+        assert!(!out.exists(), "{}", out.display());
+    }
+    assert!(!world.dir.join("acme.bundle.key").exists());
+
+    operator.run(&["tenant", "erase", "acme"]).expect(0);
+    let out = operator.file("late.bundle");
+    let said = operator.refused(&["tenant", "export", "acme", "--out", text(&out)], 1);
+    assert!(said.contains("being erased") && !out.exists(), "{said}");
+    let shown = operator.json(&["tenant", "show", "acme"]);
+    assert_eq!((&shown["status"], &shown["state"]), (&json!("erasing"), &json!("erasing")));
+    operator.run(&["tenant", "erase", "acme", "--cancel"]).expect(0);
+    assert_eq!(operator.json(&["tenant", "show", "acme"])["state"], json!("served"));
+    operator.run(&["tenant", "export", "acme", "--out", text(&out)]).expect(0);
+
+    let endless = ["--key-file", "/dev/zero"];
+    let bundle = ["tenant", "import", text(&exported.bundle)];
+    let said = operator.refused(&[&bundle[..], &endless].concat(), 1);
+    assert!(said.contains("larger than the 4096 bytes"), "{said}");
+    let receipt = ["tenant", "verify-receipt", "/dev/zero", "--trust", exported.signer()];
+    assert!(operator.refused(&receipt, 1).contains("larger than"));
+    let said = operator.refused(&["tenant", "list", "--config", "/dev/zero"], 2);
+    assert!(said.contains("/dev/zero"), "{said}");
 }
 
 #[test]

@@ -1,0 +1,93 @@
+//! An archive on a machine where nothing else is: no node, no data directory, no key-encryption key.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{Bench, Damage, text};
+use crate::kit::Launcher;
+
+#[test]
+fn backups_are_listed_and_verified_where_nothing_but_the_archive_and_the_public_key_is() {
+    let mut bench = Bench::new(2);
+    let first =
+        bench.run(&["backup", "run", "--note", "before the move", "--json"]).expect(0).json();
+    let second = bench.back_up();
+    let key = bench.public_key();
+    assert_eq!((&first["signer"], &second["signer"]), (&json!(key), &json!(key)));
+    let card = bench.run(&["backup", "run", "--note", "shown"]).expect(0).stdout;
+    assert!(card.contains(&key), "{card}");
+    bench.node.kill();
+    let archive = bench.path("elsewhere");
+    fs::rename(bench.archive(), &archive).expect("another place");
+    fs::remove_dir_all(bench.path("data")).expect("a lost machine");
+
+    let file = bench.path("node.pub");
+    fs::write(&file, format!("{key}\n")).expect("a file");
+    let nowhere = Launcher::on(&bench.path("nowhere"));
+    let from = ["--from", text(&archive)];
+    let run = |words: &[&str], more: &[&str]| {
+        let outcome = nowhere.run(&[&["backup"], words, &from, more].concat());
+        assert!(!bench.path("nowhere").exists(), "{words:?} makes a data directory");
+        outcome
+    };
+    let trust = ["--trust", text(&file)];
+    let listed = run(&["list", "--json"], &trust).expect(0).json();
+    let backups = listed["backups"].as_array().expect("a list");
+    assert_eq!((backups.len(), &listed["is_trusted"]), (3, &json!(true)), "{listed}");
+    let kept = backups[0]["kept"].as_array().expect("a list");
+    assert!(kept.contains(&Value::from("manual")), "{listed}");
+    for trust in [&trust[..], &["--trust", &key]] {
+        let all = run(&["verify", "--all", "--json"], trust).expect(0);
+        let lines = all.json();
+        assert!(lines.as_array().expect("a list").iter().all(|one| one["ok"] == true), "{lines}");
+        // What goes into a log says what is done, each thing once.
+        let steps = all.stderr.lines().filter(|line| line.starts_with("verifying objects: 0 of "));
+        assert_eq!(steps.count(), 3, "{}", all.stderr);
+    }
+
+    // Nobody vouches for a key: what they say they are is shown, and nothing is called verified.
+    let table = run(&["list"], &[]).expect(0).stdout;
+    assert!(table.contains(&key) && table.contains("so they say"), "{table}");
+    let asked = run(&["verify"], &[]).expect(2).stderr;
+    assert!(asked.contains(&key) && asked.contains("--trust"), "{asked}");
+    let other = key.replace("bulkhead.local", "bulkhead.example");
+    assert!(run(&["verify"], &["--trust", &other]).expect(2).stderr.contains("keys public"));
+    let other = ["--trust", "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="];
+    assert!(run(&["verify"], &other).expect(1).stderr.contains("is signed by the key"));
+    assert!(run(&["list"], &other).expect(1).stdout.contains("DAMAGED"));
+
+    // One object that two backups need is missing from both, and both are named.
+    let id = second["id"].as_str().expect("an id");
+    let bytes = fs::read(archive.join(format!("backups/{id}.json"))).expect("a manifest");
+    let manifest: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let object = &manifest["body"]["tenants"][1]["snapshot"]["object"]["name"];
+    Damage::FlippedBit.happens_to(&archive.join(object.as_str().expect("a name")));
+    let outcome = run(&["verify", id], &trust).expect(1);
+    let first = first["id"].as_str().expect("an id");
+    assert!(
+        outcome.stdout.contains("also needed by") && outcome.stdout.contains(first),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn what_is_no_archive_is_refused_with_what_to_give_instead() {
+    let bench = Bench::new(1);
+    let nowhere = Launcher::on(&bench.path("nowhere"));
+    let list =
+        |from: &str, code: i32| nowhere.run(&["backup", "list", "--from", from]).expect(code);
+    let data = bench.path("data");
+    let said = list(text(&data), 1).stderr;
+    assert!(said.contains("not an archive") && said.contains(text(&bench.archive())), "{said}");
+    let said = list(text(&bench.path("none")), 1).stderr;
+    assert!(said.contains("there is no archive") && !bench.path("none").exists(), "{said}");
+    let said = list(text(&bench.archive()), 1).stderr;
+    assert!(said.contains("there is no backup"), "{said}");
+    assert!(list("ftp://host/x", 2).stderr.contains("s3://bucket/prefix"));
+    let key = bench.public_key();
+    bench.run(&["backup", "verify", "--trust", &key]).expect(2);
+    let archive = bench.archive();
+    let both = ["backup", "list", "--from", text(&archive), "--data", text(&data)];
+    nowhere.run(&both).expect(2);
+}
