@@ -41,7 +41,7 @@ mod dir;
 mod passing;
 mod trust;
 
-pub use chain::{ChainFault, ChainReport, Fault, verify_chain};
+pub use chain::{ChainFault, ChainReport, Fault, verify_chain, verify_kept_chain};
 use dir::DataDir;
 pub use dir::{FORMAT, UnfinishedDir};
 use trust::ViewDir;

@@ -21,7 +21,7 @@ use storage::keystore::KeyError;
 use storage::log::Tail;
 use storage::record::{GENESIS, Hash, Record};
 use storage::seal::TenantKeys;
-use storage::store::{Store, verify_chain};
+use storage::store::{Store, verify_kept_chain};
 use storage::value;
 
 use super::anchor::leaf_bytes;
@@ -195,7 +195,7 @@ pub fn verify(
         }
         Err(_) => walk.no_keys = Some("the tenant's key cannot be read"),
     }
-    let fault = verify_chain(store.log().as_ref(), tenant, |record| walk.record(record)).err();
+    let fault = verify_kept_chain(store, tenant, |record| walk.record(record)).err();
     if let Some(fault) = fault {
         walk.fault(fault.lsn, fault.what.to_string());
     }
@@ -237,6 +237,8 @@ struct Walk<'a> {
     erased: Option<ErasureReceipt>,
     anchored: Option<Anchored>,
     head: AuditHead,
+    /// Whether older records are gone and none since has said yet where the chain of entries stood.
+    is_cut: bool,
     lsn: u64,
     entries: u64,
     records: u64,
@@ -258,6 +260,7 @@ impl<'a> Walk<'a> {
             erased: None,
             anchored,
             head: AuditHead::NONE,
+            is_cut: false,
             lsn: 0,
             entries: 0,
             records: 0,
@@ -291,8 +294,12 @@ impl<'a> Walk<'a> {
         let Ok(body) = keys.open_record(lsn, record.header.epoch, &record.body) else {
             return self.fault(lsn, "the record does not open under the tenant's key".to_owned());
         };
-        // Older records may have been archived; then the chain is checked from here on.
-        let mut is_cut = self.records == 0 && lsn > 1;
+        // Older records may be gone; then the chain is checked from where it is first met.
+        if lsn != self.lsn + 1 {
+            self.is_cut = true;
+            self.archived = None;
+            self.ends.clear();
+        }
         let mut known = None;
         let before = self.head;
         for op in &body.ops {
@@ -318,20 +325,19 @@ impl<'a> Walk<'a> {
                     if op.value.is_none() && self.archived.is_none_or(|last| seq <= last) => {}
                 Ok(Key::Audit { seq }) => {
                     let bytes = op.value.as_ref().map(|bytes| bytes.as_slice());
-                    if let Err(what) = self.entries(lsn, seq, bytes, is_cut) {
+                    if let Err(what) = self.entries(lsn, seq, bytes) {
                         return self.fault(lsn, what.to_owned());
                     }
                     if self.first_bad.is_some() {
                         return;
                     }
-                    is_cut = false;
                 }
                 Ok(_) => {}
                 Err(_) => return self.fault(lsn, "a key of the record does not read".to_owned()),
             }
         }
         match known {
-            Some(known) if is_cut => self.head = known,
+            Some(known) if self.is_cut => (self.head, self.is_cut) = (known, false),
             Some(known) => {
                 if let Err(broken) = chain::verify_head(self.head, known) {
                     return self.broken(lsn, broken);
@@ -373,17 +379,12 @@ impl<'a> Walk<'a> {
     }
 
     /// Checks one audit row and goes on behind it.
-    fn entries(
-        &mut self,
-        lsn: u64,
-        seq: u64,
-        bytes: Option<&[u8]>,
-        is_cut: bool,
-    ) -> Result<(), &'static str> {
+    fn entries(&mut self, lsn: u64, seq: u64, bytes: Option<&[u8]>) -> Result<(), &'static str> {
         let bytes = bytes.ok_or("audit entries were deleted")?;
         let entries: Vec<Entry> = value::decode(bytes).map_err(|_| "an audit row does not read")?;
         let first = entries.first().ok_or("an audit row is empty")?;
-        if is_cut {
+        if self.is_cut && first.seq > self.head.seq {
+            self.is_cut = false;
             let mut hash = GENESIS;
             hex::decode_to_slice(&first.prev, &mut hash).map_err(|_| "an entry has no hash")?;
             self.head = AuditHead { seq: first.seq.saturating_sub(1), hash };
@@ -434,6 +435,9 @@ impl<'a> Walk<'a> {
             return self.fault(leaf.lsn, "the record is not the one that was anchored".to_owned());
         }
         let known = AuditHead { seq: leaf.audit_seq, hash: leaf.audit };
+        if std::mem::take(&mut self.is_cut) {
+            self.head = known;
+        }
         if let Err(broken) = chain::verify_head(self.head, known) {
             self.broken(leaf.lsn, broken);
         }

@@ -22,7 +22,7 @@ use storage::log::{LogError, Tail};
 use storage::scratch::{self, Scratch};
 use storage::shard::Shard;
 use storage::snapshot::{RowSource, StateHash};
-use storage::store::{Store, StoreError, StoreOptions, verify_chain};
+use storage::store::{Store, StoreError, StoreOptions, verify_kept_chain};
 use storage::txn::Scan;
 
 use super::catalog::{self, CatalogError};
@@ -295,7 +295,7 @@ impl Drill<'_> {
 /// An erased tenant's chain holds, as far as any of it is left; nobody can read it.
 fn erased(restored: &RestoredNode, tenant: &TenantRef, line: &mut DrillLine) -> Result<(), String> {
     line.chain_head_ok = has_same_end(restored, tenant)?;
-    let report = verify_chain(restored.store.log().as_ref(), tenant.tenant, |_| {});
+    let report = verify_kept_chain(&restored.store, tenant.tenant, |_| {});
     line.records_verified = report.map_err(|error| chain(&error))?.records;
     Ok(())
 }

@@ -5,8 +5,10 @@
 //!
 //! Refuses: to go past the first fault.
 
+use super::Store;
+use crate::history::HistoryError;
 use crate::id::TenantId;
-use crate::log::{CommitLog, LogError};
+use crate::log::{CommitLog, LogError, Tail};
 use crate::record::{GENESIS, Hash, Record};
 
 /// How much of the log is read at a time.
@@ -106,6 +108,44 @@ impl Link {
 pub fn verify_chain(
     log: &dyn CommitLog,
     tenant: TenantId,
+    on_record: impl FnMut(&Record),
+) -> Result<ChainReport, ChainFault> {
+    walk(log, tenant, &|_| Ok(None), on_record)
+}
+
+/// As [`verify_chain`], of what a store keeps. The archive may have let go of records in the midst of a
+/// history, where those before are kept for the sake of other tenants: that is no fault where a snapshot
+/// takes their place and the records behind it go on from exactly there. Of an erased tenant nothing has to
+/// be left.
+///
+/// # Errors
+/// The first fault found.
+pub fn verify_kept_chain(
+    store: &Store,
+    tenant: TenantId,
+    on_record: impl FnMut(&Record),
+) -> Result<ChainReport, ChainFault> {
+    let snapshot_from = |lsn: u64| {
+        if matches!(store.keystore().contains(tenant), Ok(false)) {
+            return Ok(Some(Tail::EMPTY));
+        }
+        let Some(history) = store.history() else { return Ok(None) };
+        let kept = history.snapshots(tenant).map_err(|error| match error {
+            HistoryError::Archive(source) => LogError::Archive { tenant, source },
+            error => LogError::Io(std::io::Error::other(error)),
+        })?;
+        Ok(kept.iter().map(|kept| kept.header.tail()).find(|tail| tail.lsn >= lsn))
+    };
+    walk(&**store.log(), tenant, &snapshot_from, on_record)
+}
+
+/// The end of the first snapshot of that record or a later one; [`Tail::EMPTY`] where none is needed.
+type SnapshotFrom<'a> = &'a dyn Fn(u64) -> Result<Option<Tail>, LogError>;
+
+fn walk(
+    log: &dyn CommitLog,
+    tenant: TenantId,
+    snapshot_from: SnapshotFrom<'_>,
     mut on_record: impl FnMut(&Record),
 ) -> Result<ChainReport, ChainFault> {
     let at = |lsn| move |error| ChainFault { lsn, what: Fault::Unreadable(error) };
@@ -113,15 +153,25 @@ pub fn verify_chain(
     let mut link = Link::GENESIS;
     let mut records = 0;
     let mut is_first = true;
+    // Where the history must pass, beside its end.
+    let mut bridge: Option<Tail> = None;
     loop {
-        let batch = match log.read_from(tenant, link.lsn + 1, READ_BYTES) {
-            Err(LogError::Truncated { first, .. }) if is_first => {
-                link.lsn = first.saturating_sub(1);
+        let lsn = link.lsn + 1;
+        let batch = match log.read_from(tenant, lsn, READ_BYTES) {
+            Err(LogError::Truncated { tenant, first }) => {
+                if !is_first {
+                    bridge = snapshot_from(first.saturating_sub(1)).map_err(at(lsn))?;
+                    if bridge.is_none() || first <= lsn {
+                        return Err(at(lsn)(LogError::Truncated { tenant, first }));
+                    }
+                }
                 let cut = log.read_from(tenant, first, READ_BYTES).map_err(at(first))?;
+                link.lsn = first.saturating_sub(1);
                 link.hash = cut.first().map_or(GENESIS, |record| record.header.prev);
+                check_passes(bridge, &link)?;
                 cut
             }
-            outcome => outcome.map_err(at(link.lsn + 1))?,
+            outcome => outcome.map_err(at(lsn))?,
         };
         is_first = false;
         if batch.is_empty() {
@@ -131,13 +181,22 @@ pub fn verify_chain(
             link = link.follow(tenant, record)?;
             records += 1;
             on_record(record);
-            if link.lsn == tail.lsn && link.hash != tail.hash {
-                return Err(ChainFault { lsn: link.lsn, what: Fault::WrongHash });
-            }
+            check_passes(bridge, &link)?;
+            check_passes(Some(tail), &link)?;
         }
     }
     if link.lsn < tail.lsn {
         return Err(ChainFault { lsn: link.lsn + 1, what: Fault::Absent });
     }
     Ok(ChainReport { records, head: link.hash })
+}
+
+/// Whether the record at a known place is the one that is known.
+fn check_passes(known: Option<Tail>, link: &Link) -> Result<(), ChainFault> {
+    match known {
+        Some(known) if known.lsn == link.lsn && known.hash != link.hash => {
+            Err(ChainFault { lsn: link.lsn, what: Fault::WrongHash })
+        }
+        _ => Ok(()),
+    }
 }

@@ -18,7 +18,7 @@ use storage::log::segment::cold::ColdError;
 use storage::log::{Appended, contract::wait};
 use storage::shard::Shard;
 use storage::snapshot::RowSource;
-use storage::store::{Store, StoreError, StoreOptions, verify_chain};
+use storage::store::{Store, StoreError, StoreOptions, verify_chain, verify_kept_chain};
 use storage::txn::Scan;
 
 /// The rows of one tenant in clear, by encoded key.
@@ -284,4 +284,65 @@ fn no_second_node_writes_into_an_archive() {
     let store = open(first.path(), &archive);
     store.cold().unwrap().claim().unwrap();
     assert_eq!(state_after(&store, ann(), 40), past[39].1);
+}
+
+/// Four records of Ann's in a segment each, and a snapshot of the third.
+fn scattered(dir: &Path, archive: &Arc<MemoryArchive>) -> (Arc<Store>, Vec<String>) {
+    let store = open(dir, archive);
+    for tenant in [ann(), bob()] {
+        store.create_tenant(tenant).unwrap();
+    }
+    let mut past = Past::new();
+    let mut shard = store.own_shard(ann()).unwrap();
+    for n in 0..4 {
+        if n == 3 {
+            snapshot(&store, ann());
+        }
+        write(&mut shard, &mut past, 1, &[(n, Some(vec![n; 200]))]);
+        archive_all(&store);
+    }
+    drop(shard);
+    let segments = archive.list("segments").unwrap();
+    (store, segments.into_iter().map(|object| object.name).collect())
+}
+
+#[test]
+fn records_missing_in_the_midst_are_a_fault_unless_a_snapshot_stands_for_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let archive = Arc::new(MemoryArchive::new());
+    let (store, segments) = scattered(dir.path(), &archive);
+    assert_eq!(segments.len(), 4);
+    let kept = |store: &Store| {
+        let mut seen = Vec::new();
+        let report = verify_kept_chain(store, ann(), |record| seen.push(record.header.lsn));
+        report.map(|_| seen).map_err(|fault| fault.lsn)
+    };
+    assert_eq!(kept(&store), Ok(vec![1, 2, 3, 4]));
+    store.close().unwrap();
+    drop(store);
+    // The snapshot is of record 3: it stands for the second one, and not for the last.
+    let without = |missing: usize| {
+        let copy = Arc::new(MemoryArchive::new());
+        for object in archive.list("").unwrap() {
+            if object.name != segments[missing] {
+                copy.put(&object.name, archive.get(&object.name).unwrap()).unwrap();
+            }
+        }
+        let store = open(dir.path(), &copy);
+        let found = (kept(&store), verify_chain(&**store.log(), ann(), |_| {}).is_ok());
+        store.close().unwrap();
+        found
+    };
+    assert_eq!(without(0), (Ok(vec![2, 3, 4]), true));
+    assert_eq!(without(1), (Ok(vec![1, 3, 4]), false));
+    assert_eq!(without(2), (Ok(vec![1, 2, 4]), false));
+    assert!(without(3).0.is_err());
+    for object in archive.list("snapshots").unwrap() {
+        archive.remove(&object.name).unwrap();
+    }
+    assert_eq!(without(1), (Err(2), false));
+    let store = open(dir.path(), &archive);
+    store.erase_tenant(ann()).unwrap();
+    drop(store);
+    assert_eq!(without(1), (Ok(vec![1, 3, 4]), false));
 }

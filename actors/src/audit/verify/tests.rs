@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_bytes::ByteBuf;
 use storage::anchor_log::{AnchorLog, Leaf, NewCheckpoint};
 use storage::disk::fault::FaultDisk;
-use storage::id::{Id, TenantId};
+use storage::id::{Id, TenantId, UserId};
 use storage::keys::Key;
 use storage::keystore::KeyStore;
 use storage::log::{Appended, Appending, CommitLog, Health, LogError, LogStats, Tail};
@@ -92,11 +92,20 @@ impl World {
 
     /// So many records, made as the commit loop makes them, with entries that `edit` may change.
     fn history(&self, count: u64, edit: impl Fn(&mut Entry)) -> Vec<Record> {
+        self.history_of((0..count).map(|_| ENTRIES_PER_RECORD), edit)
+    }
+
+    /// A record for each number, with so many entries.
+    fn history_of(
+        &self,
+        counts: impl IntoIterator<Item = u64>,
+        edit: impl Fn(&mut Entry),
+    ) -> Vec<Record> {
         let (mut state, mut prev) = (TenantState::default(), GENESIS);
         let mut records = Vec::new();
-        for lsn in 1..=count {
+        for (lsn, count) in (1..).zip(counts) {
             let mut entries = Vec::new();
-            for n in 0..ENTRIES_PER_RECORD {
+            for n in 0..count {
                 let draft = Draft::success("form.create", Named::new("form", lsn)).with("n", n);
                 let (actor, origin) = (Named::new("user", "us_1"), Origin::default());
                 let mut entry = chain::append(&mut state.audit, lsn, actor, &origin, draft);
@@ -104,10 +113,14 @@ impl World {
                 entries.push(entry);
             }
             let row = |key: Key, value| Op { key: ByteBuf::from(key.encode()), value: Some(value) };
-            let ops = vec![
-                row(Key::State {}, ByteBuf::from(value::encode(&state))),
-                row(Key::Audit { seq: entries[0].seq }, ByteBuf::from(value::encode(&entries))),
-            ];
+            let ops = match entries.first() {
+                Some(Entry { seq, .. }) => vec![
+                    row(Key::State {}, ByteBuf::from(value::encode(&state))),
+                    row(Key::Audit { seq: *seq }, ByteBuf::from(value::encode(&entries))),
+                ],
+                // As when a session is renewed: no change that anybody has to account for.
+                None => vec![row(Key::User { id: UserId::new(lsn, [3; 10]) }, ByteBuf::new())],
+            };
             let body = self.keys.seal_record(lsn, 1, &Body { at_ms: lsn, ops }).unwrap();
             let record = Record::new(self.tenant, lsn, 1, 7, prev, body);
             prev = record.header.hash;
@@ -150,6 +163,14 @@ impl World {
         verify_tenant(&self.store(records), &self.anchors, self.tenant)
     }
 
+    /// A walk along what is left of a history, however much of it is gone.
+    fn walk(&self, records: &[Record]) -> Walk {
+        let mut walk = Walk::new(self.anchors.anchored(self.tenant));
+        walk.keys = Some(TenantKeys::new(self.tenant, &self.keystore.load(self.tenant).unwrap()));
+        records.iter().for_each(|record| walk.record(record));
+        walk
+    }
+
     /// The record and the entry at which a history is found to be bad.
     fn first_bad(&self, records: Vec<Record>) -> Option<(u64, u64)> {
         let report = self.verify(records);
@@ -171,6 +192,27 @@ fn an_untouched_history_holds_with_and_without_an_anchor() {
     let report = world.verify(records);
     assert_eq!(report.anchored.map(|end| (end.lsn, end.seq)), Some((3, 6)));
     assert!(report.ok);
+}
+
+#[test]
+fn a_history_that_is_kept_from_anywhere_on_holds_also_where_it_begins_with_records_without_entries()
+{
+    let world = World::new();
+    let records = world.history_of([2, 0, 0, 1, 0, 3], sound);
+    for from in 0..records.len() {
+        let walk = world.walk(&records[from..]);
+        assert_eq!(walk.first_bad.map(|bad| bad.what), None, "from record {}", from + 1);
+        assert_eq!((walk.records, walk.head.seq), ((records.len() - from) as u64, 6));
+    }
+    // The anchored end says where the chain stood, if nothing before it does.
+    world.anchor(&records[..3]);
+    assert_eq!(world.walk(&records[1..3]).head.seq, 2);
+    // Where records are gone that a snapshot stands for, the chain goes on later, never earlier.
+    let with_a_hole = [&records[..1], &records[4..]].concat();
+    assert_eq!(world.walk(&with_a_hole).head.seq, 6);
+    let backwards = [&records[4..], &records[..1]].concat();
+    let bad = world.walk(&backwards).first_bad.unwrap();
+    assert_eq!((bad.lsn, bad.seq), (1, 7));
 }
 
 #[test]
