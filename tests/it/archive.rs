@@ -6,16 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actors::env::{Clock, SystemClock};
-use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rsa::{KeyPair, KeySize};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::json;
 use storage::archive::{
     Archive, ArchiveError, ArchiveOptions, ObjectArchive, SharedArchive, contract, place,
 };
 
-use crate::kit::{BUCKET, Emulator, ScriptedStore};
+use crate::kit::{BUCKET, Emulator, ScriptedStore, service_account};
 
 /// Longer than one part of an upload.
 const BIG_BYTES: usize = 9 * 1024 * 1024;
@@ -44,20 +39,6 @@ fn google_options(endpoint: &str, key_file: &Path) -> ArchiveOptions {
 
 fn open(options: &ArchiveOptions) -> SharedArchive {
     ObjectArchive::open(options).expect("an archive opens without asking the store")
-}
-
-/// The key file of a new service account.
-fn service_account(path: &Path) {
-    let key = KeyPair::generate(KeySize::Rsa2048).expect("a key");
-    let der: Pkcs8V1Der<'_> = key.as_der().expect("a key in DER");
-    let pem = BASE64_STANDARD.encode(der.as_ref());
-    let account = json!({
-        "type": "service_account",
-        "client_email": "archive@bulkhead.invalid",
-        "private_key_id": "1",
-        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"),
-    });
-    std::fs::write(path, account.to_string()).expect("a key file");
 }
 
 fn is_refused(error: &ArchiveError) -> bool {

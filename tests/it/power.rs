@@ -10,9 +10,10 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::attack::{Scene, Siege, launch_until_it_reads};
-use crate::kit::{Launcher, LoopDisk, eventually, number_from};
+use crate::kit::{FileSystem, Launcher, LoopDisk, eventually, number_from};
 
-const CHECK_BYTES: u64 = 64 << 20;
+/// As small as XFS gets, nearly.
+const CHECK_BYTES: u64 = 320 << 20;
 const IMAGE_BYTES: u64 = 1 << 30;
 /// Small, so that a round also strikes while a segment is sealed.
 const SEGMENT_BYTES: &str = "1048576";
@@ -22,9 +23,9 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const ANOTHER_BOOT_ID: &str = "00000000-0000-4000-8000-000000000000";
 
 /// Shows that a cut keeps what was synced and nothing else.
-fn check_the_tool() -> Result<(), String> {
+fn check_the_tool(kind: FileSystem) -> Result<(), String> {
     const WRITES: usize = 1_000;
-    let mut disk = LoopDisk::make(CHECK_BYTES)?;
+    let mut disk = LoopDisk::make_as(kind, CHECK_BYTES)?;
     let file = |name: &str| disk.path().join(name);
     let (whole, half, never) = (file("whole"), file("half"), file("never"));
     let text = |error: std::io::Error| error.to_string();
@@ -79,18 +80,27 @@ fn restart(disk: &mut LoopDisk, data: &Path) {
 
 #[test]
 fn a_power_cut_at_any_time_loses_nothing_acknowledged_and_does_nothing_twice() {
-    let checked = check_the_tool().and_then(|()| LoopDisk::make(IMAGE_BYTES));
+    cut_again_and_again("power", FileSystem::Ext4, 3);
+}
+
+#[test]
+fn a_power_cut_on_xfs_loses_nothing_acknowledged_and_does_nothing_twice() {
+    cut_again_and_again("xfs", FileSystem::Xfs, 2);
+}
+
+fn cut_again_and_again(attack: &'static str, kind: FileSystem, rounds: u64) {
+    let checked = check_the_tool(kind).and_then(|()| LoopDisk::make_as(kind, IMAGE_BYTES));
     let mut disk = match checked {
         Ok(disk) => disk,
         Err(why) => {
-            println!("SKIPPED: power cuts on a real file system: {why}");
+            println!("SKIPPED: power cuts on a real {kind:?} file system: {why}");
             return;
         }
     };
-    let rounds = number_from("BULKHEAD_ATTACK_ROUNDS", 3);
+    let rounds = number_from("BULKHEAD_ATTACK_ROUNDS", rounds);
     let data = disk.path().join("data");
     let launcher = Launcher::on(&data).set("data.segment_bytes", SEGMENT_BYTES);
-    let mut siege = Siege::begin("power", launcher, rounds);
+    let mut siege = Siege::begin(attack, launcher, rounds);
     for round in 0..rounds {
         let answers = usize::try_from(siege.dice.below(ANSWERS_MAX)).expect("a small number");
         let lives_on = siege.dice.below(2) == 0;

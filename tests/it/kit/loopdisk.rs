@@ -1,6 +1,6 @@
-//! A real ext4 file system in an image file, whose power can be cut and which can be made to stand still.
+//! A real file system, ext4 or XFS, in an image file, whose power can be cut and which can be made to stand still.
 //!
-//! It needs root, loop devices, `mkfs.ext4`, `fsfreeze` and `python3`; whoever asks for a disk where
+//! It needs root, loop devices, `mkfs.ext4` or `mkfs.xfs`, `fsfreeze` and `python3`; whoever asks for a disk where
 //! one of them is missing is told what, and says so. Nothing of a disk outlives its value, also when
 //! a test fails: it is thawed, unmounted, and its loop device is given back.
 //!
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 /// Waits for a line, then shuts the file system down without writing its journal (the ioctl
-/// `EXT4_IOC_SHUTDOWN` with `EXT4_GOING_FLAGS_NOLOGFLUSH`), and says when it began to. Without a line
+/// `XFS_IOC_GOINGDOWN` with `XFS_FSOP_GOING_FLAGS_NOLOGFLUSH`, which ext4 calls `EXT4_IOC_SHUTDOWN` and gave
+/// the same numbers), and says when it began to. Without a line
 /// it does nothing.
 const CUT: &str = "
 import fcntl, os, struct, sys, time
@@ -28,6 +29,26 @@ if sys.stdin.readline():
 /// Freezes the file system until its input ends, which it also does when the test is killed.
 const FREEZE: &str = "fsfreeze -f \"$0\" && echo frozen && cat >/dev/null; fsfreeze -u \"$0\"";
 
+/// Which file system is on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileSystem {
+    Ext4,
+    Xfs,
+}
+
+impl FileSystem {
+    /// The command that makes one in a file.
+    fn maker(self) -> Command {
+        let (program, options): (_, &[&str]) = match self {
+            Self::Ext4 => ("mkfs.ext4", &["-q", "-F", "-m", "0"]),
+            Self::Xfs => ("mkfs.xfs", &["-q", "-f"]),
+        };
+        let mut command = Command::new(program);
+        command.args(options);
+        command
+    }
+}
+
 /// A mounted disk.
 pub struct LoopDisk {
     at: PathBuf,
@@ -36,14 +57,19 @@ pub struct LoopDisk {
 }
 
 impl LoopDisk {
-    /// Makes and mounts one; the text says why there can be none.
+    /// Makes and mounts one with ext4; the text says why there can be none.
     pub fn make(bytes: u64) -> Result<Self, String> {
+        Self::make_as(FileSystem::Ext4, bytes)
+    }
+
+    /// Makes and mounts one; the text says why there can be none. XFS takes 300 MiB at least.
+    pub fn make_as(kind: FileSystem, bytes: u64) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
         let home = tempfile::tempdir().map_err(text)?;
         let (image, at) = (home.path().join("image"), home.path().join("mount"));
         fs::create_dir(&at).map_err(text)?;
         fs::File::create(&image).and_then(|file| file.set_len(bytes)).map_err(text)?;
-        run(Command::new("mkfs.ext4").args(["-q", "-F", "-m", "0"]).arg(&image))?;
+        run(kind.maker().arg(&image))?;
         mount(&image, &at)?;
         Ok(Self { at, image, _home: home })
     }

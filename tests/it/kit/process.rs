@@ -159,6 +159,11 @@ impl Process {
         Ok(())
     }
 
+    /// Whether it has ended by itself.
+    pub fn is_over(&mut self) -> bool {
+        self.child.try_wait().expect("a child of our own").is_some()
+    }
+
     /// Ends it in the middle of whatever it does.
     pub fn kill(&mut self) {
         self.child.kill().expect("a child of our own");

@@ -1,11 +1,19 @@
 //! Object stores to archive in: real emulators as child processes, and one whose answers a test
 //! writes itself. Ends only what it started.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
+
+use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde_json::json;
 
 /// The bucket that every emulator has.
 pub const BUCKET: &str = "bulkhead-archive";
@@ -62,6 +70,21 @@ impl Drop for Emulator {
         let _ended = self.child.kill();
         let _reaped = self.child.wait();
     }
+}
+
+/// Writes the key file of a new Google service account.
+pub fn service_account(path: &Path) {
+    let key = KeyPair::generate(KeySize::Rsa2048).expect("a key");
+    let der: Pkcs8V1Der<'_> = key.as_der().expect("a key in DER");
+    let pem = BASE64_STANDARD.encode(der.as_ref());
+    let account = json!({
+        "type": "service_account",
+        "client_email": "archive@bulkhead.invalid",
+        "private_key_id": "1",
+        "private_key": format!("-----BEGIN PRIVATE KEY-----\n{pem}\n-----END PRIVATE KEY-----\n"),
+    });
+    std::fs::write(path, account.to_string()).expect("a key file");
+    std::fs::set_permissions(path, Permissions::from_mode(0o600)).expect("a mode");
 }
 
 /// A request that a [`ScriptedStore`] got: its method and its target.

@@ -88,6 +88,7 @@ pub struct World {
 }
 
 /// A tenant and its owner.
+#[derive(Clone)]
 pub struct Tenant {
     pub id: String,
     pub slug: String,
