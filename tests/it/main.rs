@@ -23,6 +23,7 @@ mod isolation;
 mod jwt;
 mod keys;
 mod lists;
+mod model;
 mod openapi;
 mod ops;
 mod people;

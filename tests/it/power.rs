@@ -99,7 +99,11 @@ fn cut_again_and_again(attack: &'static str, kind: FileSystem, rounds: u64) {
     };
     let rounds = number_from("BULKHEAD_ATTACK_ROUNDS", rounds);
     let data = disk.path().join("data");
-    let launcher = Launcher::on(&data).set("data.segment_bytes", SEGMENT_BYTES);
+    // What was let go of comes from the archive then, which is on the same disk.
+    let launcher = Launcher::on(&data)
+        .set("data.segment_bytes", SEGMENT_BYTES)
+        .set("archive.roll_after_s", "1")
+        .set("archive.local_segments", "0");
     let mut siege = Siege::begin(attack, launcher, rounds);
     for round in 0..rounds {
         let answers = usize::try_from(siege.dice.below(ANSWERS_MAX)).expect("a small number");

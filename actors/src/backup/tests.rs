@@ -1,5 +1,6 @@
-//! Tests of backups' arithmetic, by module.
+//! Tests of backups' arithmetic, by module, and of what a crash leaves of them.
 
+mod crash;
 mod documents;
 mod garbage;
 mod rotation;

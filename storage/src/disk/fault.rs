@@ -287,6 +287,11 @@ impl FaultDisk {
         self.state().bytes_max = bytes_max;
     }
 
+    /// The paths of all files, in order.
+    pub fn files(&self) -> Vec<PathBuf> {
+        self.state().seen.names.keys().cloned().collect()
+    }
+
     /// The bytes of all files together.
     pub fn bytes(&self) -> usize {
         self.state().seen.bytes()
