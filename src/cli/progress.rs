@@ -30,6 +30,12 @@ impl Display {
     /// Shows how far the job is now.
     pub fn show(&mut self, status: &JobStatus) {
         if status.outcome.is_some() {
+            // Work that was over before the first look was work all the same.
+            if self.bar.is_none()
+                && let Some(line) = self.lines.next(status)
+            {
+                output::complain(&line);
+            }
             return self.clear();
         }
         match &mut self.bar {

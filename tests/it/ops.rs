@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use bulkhead::config::{Config, Overrides};
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Tenant, World, WorldOptions, raw};
+use crate::kit::{Client, Tenant, World, WorldOptions, eventually, raw};
 
 fn seeded(world: &World) -> Tenant {
     let ada = world.tenant("ada");
@@ -176,8 +176,10 @@ fn the_actors_are_shown_as_data_and_as_a_page() {
     let lines = report["tenants"].as_array().expect("a list");
     let slugs: BTreeSet<_> = lines.iter().filter_map(|line| line["slug"].as_str()).collect();
     assert_eq!(slugs, BTreeSet::from(["ada", "platform"]));
-    let by_id = world.ops.get(&format!("/actors/{}", ada.id), 200).json();
-    assert_eq!(by_id, world.ops.get("/actors/ada", 200).json(), "by id and by short name");
+    let by_id = eventually("the view has everything, by id and by short name", || {
+        let by_id = world.ops.get(&format!("/actors/{}", ada.id), 200).json();
+        (by_id == world.ops.get("/actors/ada", 200).json()).then_some(by_id)
+    });
     assert_eq!(by_id["tenant"], ada.id.as_str());
     for number in ["in_flight", "queue", "restarts", "wakes", "resident_bytes", "view_lsn"] {
         assert!(by_id[number].is_u64(), "{number}: {by_id}");

@@ -200,7 +200,7 @@ impl Scene<'_> {
             (
                 "operators: readiness, actors, metrics",
                 format!(
-                    "curl -sS {ops}/readyz; echo; curl -sS {ops}/actors; echo; curl -sS {ops}/metrics | grep ^bulkhead_ | head -20"
+                    "curl -sS {ops}/readyz; echo; curl -sS {ops}/actors; echo; curl -sS {ops}/metrics | grep ^bulkhead_ | head -30"
                 ),
             ),
             (
