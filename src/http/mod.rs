@@ -53,6 +53,9 @@ pub mod teams;
 pub mod tenant;
 pub mod usage;
 
+/// Bytes of a file with certificates or a key at most.
+const PEM_BYTES_MAX: u64 = 1024 * 1024;
+
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -129,15 +132,19 @@ pub fn tls_config(files: &Tls) -> Result<rustls::ServerConfig, ServeError> {
         path: path.to_owned(),
         reason: error.to_string(),
     };
-    let chain = CertificateDer::pem_file_iter(&files.cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let read = |path: &Path| {
+        let bytes = storage::scratch::read_secret(path, PEM_BYTES_MAX);
+        bytes.map_err(|error| unusable(path, &error))
+    };
+    let chain = CertificateDer::pem_slice_iter(&read(&files.cert)?)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unusable(&files.cert, &error))?;
     if chain.is_empty() {
         let reason = "it holds no certificate".to_owned();
         return Err(ServeError::Pem { path: files.cert.clone(), reason });
     }
-    let key =
-        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(&files.key, &error))?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?)
+        .map_err(|error| unusable(&files.key, &error))?;
     let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?

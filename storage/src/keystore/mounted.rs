@@ -109,9 +109,8 @@ impl DirectorySource {
                 };
             }
             // A name is no secret, so whoever may read it may.
-            Err(SourceError::Exposed { .. }) => {
-                Zeroizing::new(fs::read(&path).map_err(SourceError::io(&path))?)
-            }
+            Err(SourceError::Exposed { .. }) => crate::scratch::read_secret(&path, FILE_BYTES_MAX)
+                .map_err(SourceError::io(&path))?,
             Err(error) => return Err(error),
         };
         let named = keks.iter().position(|kek| kek.name().as_bytes() == bytes.trim_ascii());
