@@ -7,6 +7,7 @@ use actors::env::{parse_rfc3339, rfc3339};
 use actors::supervisor::NewTenant;
 use actors::tenant::clone::{CloneOptions, clone_into};
 use actors::tenant::directory::by_the_node;
+use actors::tenant::error::TenantError;
 use actors::tenant::profile;
 use actors::tenant::restore::{ReadRestore, RequestRestore};
 
@@ -97,9 +98,12 @@ async fn go_back(
 /// wrong command.
 async fn point(app: &App, tenant: TenantId, at_ms: u64) -> Result<Point, ControlError> {
     let found = app.travel.point(tenant, "/at", at_ms).await;
-    found.map_err(|error| match ControlError::from(error) {
-        ControlError::Invalid { message } => ControlError::Refused { message },
-        error => error,
+    found.map_err(|error| match error {
+        TenantError::Invalid(errors) => {
+            let messages: Vec<_> = errors.into_iter().map(|error| error.message).collect();
+            ControlError::refused(format!("the time {} {}", rfc3339(at_ms), messages.join("; ")))
+        }
+        error => error.into(),
     })
 }
 
