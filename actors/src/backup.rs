@@ -5,7 +5,7 @@
 //! backups, so that a further backup adds only what is new, and removing one backup never harms
 //! another: every manifest names all it needs. What it does not have is the key-encryption key.
 //!
-//! [`run`], [`verify`], [`restore`], [`drill`] and [`sweep`] block, and are made off the async threads;
+//! [`run`], [`verify`], [`restore`], [`drill`], [`whole`] and [`sweep`] block, and are made off the async threads;
 //! [`keeper`] calls them on time; everything else is arithmetic.
 //!
 //! It refuses: to believe a document before its signature is verified; to call an object unneeded
@@ -37,6 +37,7 @@ pub mod run;
 pub mod signed;
 pub mod sweep;
 pub mod verify;
+pub mod whole;
 
 #[cfg(test)]
 mod tests;

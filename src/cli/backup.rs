@@ -67,7 +67,10 @@ impl Backup {
         match self {
             Self::Run { note, common } => {
                 match common.place.control_long(ControlCommand::BackupRun { note })? {
-                    ControlReply::Backup(line) => common.output().either(&line, || card(&line)),
+                    ControlReply::Backup(line) => {
+                        common.output().either(&line, || card(&line))?;
+                        complete(&line)
+                    }
                     _ => Err(unexpected()),
                 }
             }
@@ -145,8 +148,15 @@ impl Elsewhere {
         let name = format!("bulkhead-verify-{}", hex::encode(Env::real().random::<8>()));
         let scratch = Scratch::new(std::env::temp_dir().join(name));
         let mut display = Display::new();
-        let verified =
-            backup::verify_in(&*archive, &verifier, wanted, &scratch, &mut display.teller());
+        let nothing = &mut |_: &_, _: &_| {};
+        let verified = backup::verify_in(
+            &*archive,
+            &verifier,
+            wanted,
+            &scratch,
+            nothing,
+            &mut display.teller(),
+        );
         display.clear();
         Ok(verified.map_err(ClientError::Control)?)
     }
@@ -163,6 +173,20 @@ fn card(line: &BackupLine) -> String {
         size(line.new_bytes),
         size(line.total_bytes),
     )
+}
+
+/// A backup that does not have all it needs is a failure, though it is there and better than none.
+fn complete(line: &BackupLine) -> Result<(), CliError> {
+    match line.faults.as_slice() {
+        [] => Ok(()),
+        [first, ..] => Err(CliError::Failed(format!(
+            "it was taken, but {} of what it needs is not in the archive as it should be, and no older backup \
+             was removed; the first: {}: {}",
+            line.faults.len(),
+            first.object,
+            first.what
+        ))),
+    }
 }
 
 fn list(found: &BackupList) -> String {

@@ -45,6 +45,9 @@ pub struct BackupLine {
     pub tenants: u64,
     /// How many objects it needs.
     pub objects: u64,
+    /// What it needs and was not there as it should be when it was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<DamagedLine>,
 }
 
 impl BackupLine {
@@ -60,6 +63,7 @@ impl BackupLine {
             total_bytes: manifest.total_bytes,
             tenants: manifest.tenants.len() as u64,
             objects: manifest.objects().count() as u64,
+            faults: Vec::new(),
         }
     }
 }
@@ -163,9 +167,11 @@ pub(super) fn run(app: &App, note: Option<String>) -> Result<ControlReply, Contr
     let backups = app.backups.clone();
     let signer = app.anchor.verifier();
     app.jobs.begin("the backup", move |progress| async move {
-        let (manifest, _) = backups.run(note, REASON, told(progress)).await?;
-        let line = BackupLine::of(&manifest, &signer, vec!["newest".to_owned()]);
-        Ok(ControlReply::Backup(line))
+        let taken = backups.run(note, REASON, told(progress)).await?;
+        let line = BackupLine::of(&taken.manifest, &signer, vec!["newest".to_owned()]);
+        let faults = taken.faults.into_iter();
+        let faults = faults.map(|fault| DamagedLine::new(fault.object, fault.what)).collect();
+        Ok(ControlReply::Backup(BackupLine { faults, ..line }))
     })
 }
 
@@ -236,13 +242,18 @@ pub(super) fn begin_verify(
     all: bool,
 ) -> Result<ControlReply, ControlError> {
     let app_of_job = app.clone();
+    let backups = app.backups.clone();
     app.jobs.begin("the verification of backups", move |progress| async move {
         let verified = blocking(&app_of_job, move |source| {
             let cold = source.store.cold().ok_or_else(no_archive)?;
             let verifier = source.signer.verifier();
             let wanted = Wanted { backup, all };
             let scratch = source.scratch_file();
-            verify_in(&**cold.archive(), &verifier, wanted, &scratch, &mut told(progress))
+            let archive = &**cold.archive();
+            let mut keep = |manifest: &_, line: &VerifiedLine| {
+                backups.verified(manifest, line.faults.iter().map(|fault| fault.object.as_str()));
+            };
+            verify_in(archive, &verifier, wanted, &scratch, &mut keep, &mut told(progress))
         });
         verified.await.map(ControlReply::VerifiedBackups)
     })
@@ -258,7 +269,7 @@ pub struct Wanted {
 }
 
 /// Verifies backups of an archive that `verifier` signed. Takes no node, no key and no data directory; each
-/// object is fetched to `scratch`. Blocks.
+/// object is fetched to `scratch`. `found` hears what each is like. Blocks.
 ///
 /// # Errors
 /// If the archive or the disk fails. Faults are no errors.
@@ -267,6 +278,7 @@ pub fn verify_in(
     verifier: &NoteVerifier,
     wanted: Wanted,
     scratch: &Scratch,
+    found: &mut dyn FnMut(&BackupManifest, &VerifiedLine),
     tell: Tell<'_>,
 ) -> Result<Vec<VerifiedLine>, ControlError> {
     let mut lines = Vec::new();
@@ -285,19 +297,21 @@ pub fn verify_in(
     };
     for manifest in &manifests {
         let nothing = &mut |_: &_, _: &_| Ok(());
-        let found =
+        let verified =
             verify::<VerifyError>(archive, manifest, verifier, scratch.path(), nothing, tell);
-        let found = found.map_err(|error| refused(&error))?;
-        let faults = found.faults.into_iter();
-        lines.push(VerifiedLine {
+        let verified = verified.map_err(|error| refused(&error))?;
+        let faults = verified.faults.into_iter();
+        let line = VerifiedLine {
             backup: ObjectName::Manifest(manifest.id).to_string(),
             ok: faults.len() == 0,
-            objects: found.objects,
-            bytes: found.bytes,
-            records: found.records,
-            tenants: found.tenants,
+            objects: verified.objects,
+            bytes: verified.bytes,
+            records: verified.records,
+            tenants: verified.tenants,
             faults: faults.map(|fault| DamagedLine::new(fault.object, fault.what)).collect(),
-        });
+        };
+        found(manifest, &line);
+        lines.push(line);
     }
     name_others(archive, verifier, &mut lines)?;
     Ok(lines)

@@ -25,8 +25,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::drill::{DrillError, drill};
 use super::manifest::BackupManifest;
 use super::report::{DrillReport, SignedReport};
-use super::run::{BackupError, run};
-use super::sweep::{Swept, sweep};
+use super::run::BackupError;
+use super::whole::Damaged;
 use super::{Source, Told, catalog};
 use crate::background;
 use crate::call::Origin;
@@ -37,6 +37,10 @@ use crate::tenant::directory::by_the_node;
 use crate::tenant::error::{TenantError, chain};
 use crate::tenant::handle::TenantHandle;
 use crate::tenant::platform::{RecordBackup, RecordDrill};
+
+mod take;
+
+pub use take::Taken;
 
 /// How often it looks.
 const TICK: Duration = Duration::from_secs(5);
@@ -118,6 +122,7 @@ struct Shared {
     policy: BackupPolicy,
     env: crate::env::Env,
     known: Mutex<Known>,
+    damaged: Mutex<Damaged>,
     turn: Arc<Semaphore>,
     is_busy: AtomicBool,
     failures_in_a_row: AtomicU64,
@@ -132,7 +137,7 @@ pub struct BackupHandle {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Both locks guard values that are whole after each step.
+    // All these locks guard values that are whole after each step.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -175,14 +180,15 @@ impl BackupHandle {
         note: Option<String>,
         reason: &'static str,
         mut tell: impl FnMut(Told<'_>) + Send + 'static,
-    ) -> Result<(BackupManifest, Swept), KeeperError> {
-        let (manifest, swept) = self.work(move |shared| shared.take(note, &mut tell)).await?;
+    ) -> Result<Taken, KeeperError> {
+        let taken = self.work(move |shared| shared.take(note, &mut tell)).await?;
+        let manifest = &taken.manifest;
         let record = RecordBackup {
             backup: manifest.id,
             tenants: manifest.tenants.len() as u64,
             new_bytes: manifest.new_bytes,
             total_bytes: manifest.total_bytes,
-            removed: swept.backups,
+            removed: taken.swept.backups,
         };
         let platform = self.platform().await;
         told(match platform {
@@ -191,7 +197,12 @@ impl BackupHandle {
             }
             Err(error) => Err(error),
         });
-        Ok((manifest, swept))
+        Ok(taken)
+    }
+
+    /// Takes up what verifying a backup of this node's archive found.
+    pub fn verified<'a>(&self, manifest: &BackupManifest, faulty: impl Iterator<Item = &'a str>) {
+        lock(&self.shared.damaged).verified(manifest, faulty);
     }
 
     /// Holds a drill now, under `scratch` or beside the data. Its report says whether it passed.
@@ -271,6 +282,7 @@ impl Shared {
             source: Mutex::new(Some(source)),
             policy,
             known: Mutex::default(),
+            damaged: Mutex::default(),
             turn: Arc::new(Semaphore::new(1)),
             is_busy: AtomicBool::new(false),
             failures_in_a_row: AtomicU64::new(0),
@@ -320,49 +332,6 @@ impl Shared {
         let every_ms = u64::try_from(every.as_millis()).unwrap_or(u64::MAX);
         let (now_ms, last_ms) = (self.env.now_ms(), lock(&self.known).stats.succeeded_ms);
         last_ms.is_none_or(|last| now_ms < last || now_ms - last >= every_ms)
-    }
-
-    /// Takes a backup and tidies the archive.
-    fn take(
-        &self,
-        note: Option<String>,
-        tell: super::Tell<'_>,
-    ) -> Result<(BackupManifest, Swept), KeeperError> {
-        let outcome = self.source().and_then(|source| {
-            let manifest = run(&source, note, tell)?;
-            Ok((source, manifest))
-        });
-        let (source, manifest) = match outcome {
-            Ok(taken) => taken,
-            Err(error) => {
-                self.failed(&error);
-                return Err(error);
-            }
-        };
-        {
-            let mut known = lock(&self.known);
-            known.stats.succeeded_ms = Some(manifest.taken_ms);
-            known.oldest_ms.get_or_insert(manifest.taken_ms);
-            if known.stats.failing.take().is_some() {
-                tracing::info!("backups are taken again");
-            }
-        }
-        tracing::info!(
-            backup = %manifest.id,
-            tenants = manifest.tenants.len(),
-            new_bytes = manifest.new_bytes,
-            total_bytes = manifest.total_bytes,
-            "a backup was taken"
-        );
-        let swept = sweep(&source, self.policy.window, tell).unwrap_or_else(|error| {
-            let error: &dyn std::error::Error = &error;
-            tracing::warn!(
-                error,
-                "the archive was not tidied; it is tried again after the next backup"
-            );
-            Swept::default()
-        });
-        Ok((manifest, swept))
     }
 
     fn failed(&self, error: &KeeperError) {

@@ -91,3 +91,30 @@ fn what_is_no_archive_is_refused_with_what_to_give_instead() {
     let both = ["backup", "list", "--from", text(&archive), "--data", text(&data)];
     nowhere.run(&both).expect(2);
 }
+
+#[test]
+fn a_backup_that_needs_what_verify_found_damaged_says_so_until_it_is_mended() {
+    let bench = Bench::new(1);
+    bench.back_up();
+    let (tenant, form) = &bench.tenants[0];
+    tenant.submit(&tenant.owner, form, "one more");
+    let second = bench.back_up();
+    let manifest = bench.manifest(second["id"].as_str().expect("an id"));
+    let object = manifest["segments"][0]["object"]["name"].as_str().expect("a name");
+    let path = bench.archive().join(object);
+    let whole = fs::read(&path).expect("an object");
+    Damage::FlippedBit.happens_to(&path);
+    bench.run(&["backup", "verify"]).expect(1);
+    let outcome = bench.run(&["backup", "run", "--json"]).expect(1);
+    assert_eq!(outcome.json()["faults"][0]["object"], json!(object), "{outcome:?}");
+    assert!(outcome.stderr.contains(object) && outcome.stderr.contains("no older backup"));
+    // What is missing or too short is seen without being looked for.
+    Damage::MissingByte.happens_to(&path);
+    let short = bench.run(&["backup", "run"]).expect(1).stderr;
+    assert!(short.contains("bytes instead of"), "{short}");
+
+    fs::write(&path, &whole).expect("the object as it was");
+    bench.run(&["backup", "verify"]).expect(0);
+    let mended = bench.run(&["backup", "run", "--json"]).expect(0).json();
+    assert!(mended["faults"].is_null(), "{mended}");
+}

@@ -18,6 +18,7 @@ use crate::archivist::pass::{Policy, pass};
 use crate::audit::anchor::signing_key;
 use crate::backup::name::{BACKUPS, ObjectName};
 use crate::backup::rotation::{BackupTime, kept};
+use crate::backup::sweep::Swept;
 use crate::env::{Clock, Env};
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -119,8 +120,8 @@ fn thirteen_months_of_daily_backups_leave_exactly_those_the_policy_keeps() {
     for day in 0..396 {
         bench.write(day);
         assert!(bench.shared.is_due(), "day {day}");
-        let (manifest, _) = bench.shared.take(None, &mut |_| {}).unwrap();
-        assert!(!bench.shared.is_due());
+        let Taken { manifest, faults, .. } = bench.shared.take(None, &mut |_| {}).unwrap();
+        assert!(!bench.shared.is_due() && faults.is_empty());
         taken.push(BackupTime::from(&manifest));
         let wanted = kept(&taken, bench.clock.now_ms());
         assert_eq!(bench.backups(), wanted, "day {day}");
@@ -163,6 +164,44 @@ fn an_archive_out_of_reach_is_counted_and_writes_go_on() {
     bench.shared.take(None, &mut |_| {}).unwrap();
     let stats = bench.shared.stats();
     assert_eq!((stats.failing, stats.succeeded_ms), (None, Some(START_MS)));
+}
+
+#[test]
+fn a_backup_that_needs_what_is_damaged_says_so_and_drives_no_older_one_out() {
+    let bench = Bench::new();
+    bench.write(1);
+    let first = bench.shared.take(None, &mut |_| {}).unwrap().manifest;
+    let snapshot = first.tenants[0].snapshot.clone().unwrap().object;
+    // Months later nothing of before would be kept, were it not for the damage.
+    bench.advance(400 * DAY_MS);
+    bench.write(2);
+    let faulty = [snapshot.name.as_str(), "segments/of-no-backup"];
+    lock(&bench.shared.damaged).verified(&first, faulty.into_iter());
+    let second = bench.shared.take(None, &mut |_| {}).unwrap();
+    let said = |taken: &Taken| -> Vec<String> {
+        taken.faults.iter().map(|fault| format!("{}: {}", fault.object, fault.what)).collect()
+    };
+    assert_eq!(said(&second), [format!("{}: it was found damaged", snapshot.name)]);
+    assert_eq!((second.swept, bench.backups().len()), (Swept::default(), 2));
+    let stats = bench.shared.stats();
+    assert_eq!((stats.failures, stats.succeeded_ms), (1, Some(second.manifest.taken_ms)));
+    assert!(stats.failing.unwrap().contains(&snapshot.name));
+
+    // Found right again; but something else is too long now, and then it is gone.
+    lock(&bench.shared.damaged).verified(&first, std::iter::empty());
+    let segment = second.manifest.segments.last().unwrap().object.name.clone();
+    let whole = bench.archive.get(&segment).unwrap();
+    bench.archive.corrupt(&segment, |bytes| bytes.push(0));
+    let third = bench.shared.take(None, &mut |_| {}).unwrap();
+    let wanted = format!("{segment}: it has {} bytes instead of {}", whole.len() + 1, whole.len());
+    assert_eq!((said(&third), third.swept), (vec![wanted], Swept::default()));
+    bench.archive.remove(&segment).unwrap();
+    let fourth = bench.shared.take(None, &mut |_| {}).unwrap();
+    assert_eq!(said(&fourth), [format!("{segment}: it is missing")]);
+    bench.archive.put(&segment, whole).unwrap();
+    let fifth = bench.shared.take(None, &mut |_| {}).unwrap();
+    assert!(fifth.faults.is_empty() && fifth.swept.backups > 0, "{:?}", fifth.swept);
+    assert_eq!(bench.shared.stats().failing, None);
 }
 
 #[test]
