@@ -44,6 +44,7 @@ pub struct Submission {
     pub name: String,
     pub version: u64,
     pub status: &'static str,
+    /// In order of their texts: what comes within a millisecond has no other order.
     pub comments: Vec<String>,
 }
 

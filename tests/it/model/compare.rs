@@ -46,14 +46,31 @@ pub fn rows(house: &House, tally: &mut Tally) {
     }
     for (id, wanted) in &house.book.forms {
         match forms.remove(id) {
-            Some(found) if found == *wanted => {}
-            found => tally.lost(format!("{slug}: {id} is {found:?}, not {wanted:?}")),
+            Some(found) => compare_form(slug, id, &found, wanted, tally),
+            None => tally.lost(format!("{slug}: {id} is gone; it was {wanted:?}")),
         }
     }
     for id in forms.keys() {
         tally.duplicate(format!("{slug}: nobody has asked for {id}"));
     }
     people(house, tally);
+}
+
+fn compare_form(slug: &str, id: &str, found: &Form, wanted: &Form, tally: &mut Tally) {
+    let card = |form: &Form| (form.title.clone(), form.version, form.is_archived);
+    if card(found) != card(wanted) {
+        let (found, wanted) = (card(found), card(wanted));
+        tally.lost(format!("{slug}: {id} is {found:?}, not {wanted:?}"));
+    }
+    for (at, wanted) in &wanted.submissions {
+        let found = found.submissions.get(at);
+        if found != Some(wanted) {
+            tally.lost(format!("{slug}: {at} to {id} is {found:?}, not {wanted:?}"));
+        }
+    }
+    for at in found.submissions.keys().filter(|at| !wanted.submissions.contains_key(*at)) {
+        tally.duplicate(format!("{slug}: nobody has asked for {at} to {id}"));
+    }
 }
 
 fn submissions(house: &House, form: &str) -> BTreeMap<String, Submission> {
@@ -63,10 +80,11 @@ fn submissions(house: &House, form: &str) -> BTreeMap<String, Submission> {
         let id = text(&item["id"]);
         let commented = known.and_then(|form| form.submissions.get(&id));
         let place = format!("/v1/forms/{form}/submissions/{id}/comments");
-        let comments = match commented {
+        let mut comments: Vec<_> = match commented {
             Some(wanted) if wanted.comments.is_empty() => Vec::new(),
             _ => all(owner, &place, "").iter().map(|comment| text(&comment["text"])).collect(),
         };
+        comments.sort();
         let status = match item["status"].as_str() {
             Some("submitted") => "submitted",
             Some("approved") => "approved",

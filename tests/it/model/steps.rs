@@ -332,7 +332,9 @@ impl Step {
             }
             Self::Comment { form, id, text } => {
                 book.count("submission.comment");
-                book.submission(form, id).comments.push(text.clone());
+                let comments = &mut book.submission(form, id).comments;
+                comments.push(text.clone());
+                comments.sort();
             }
             Self::AddMember { email, role } => {
                 let (email, role) = (email.clone(), (*role).to_owned());
