@@ -11,7 +11,10 @@ const ANSWERS_MAX: u64 = 400;
 fn kill_9_at_any_time_loses_nothing_acknowledged_and_does_nothing_twice() {
     let rounds = number_from("BULKHEAD_ATTACK_ROUNDS", 10);
     let dir = tempfile::tempdir().expect("a directory");
-    let launcher = Launcher::on(&dir.path().join("data")).set("data.segment_bytes", SEGMENT_BYTES);
+    // Few entries stay, so a round also strikes while audit entries move to the archive.
+    let launcher = Launcher::on(&dir.path().join("data"))
+        .set("data.segment_bytes", SEGMENT_BYTES)
+        .set("archive.local_audit_entries", "16");
     let mut siege = Siege::begin("kill", launcher, rounds);
     for round in 0..rounds {
         let answers = usize::try_from(siege.dice.below(ANSWERS_MAX)).expect("a small number");
