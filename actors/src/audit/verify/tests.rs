@@ -164,7 +164,7 @@ impl World {
     }
 
     /// A walk along what is left of a history, however much of it is gone.
-    fn walk(&self, records: &[Record]) -> Walk {
+    fn walk(&self, records: &[Record]) -> Walk<'_> {
         let mut walk = Walk::new(None, self.anchors.anchored(self.tenant));
         walk.keys = Some(TenantKeys::new(self.tenant, &self.keystore.load(self.tenant).unwrap()));
         records.iter().for_each(|record| walk.record(record));
