@@ -27,6 +27,9 @@ const ROUNDS: u64 = 8;
 /// How long a command is thought to take before one was seen to end.
 const FIRST_BOUND: Duration = Duration::from_millis(250);
 
+/// Commands write about that much.
+const WRITTEN_MAX: u64 = 5 << 18;
+
 /// What is struck.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Work {
@@ -37,6 +40,15 @@ pub enum Work {
 }
 
 const WORKS: [Work; 4] = [Work::Import, Work::Backup, Work::Restore, Work::Rotation];
+
+/// When it is struck, if it is not over by then.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// So long after its start.
+    After(Duration),
+    /// When the log and the archive take so many bytes more of the disk.
+    Written(u64),
+}
 
 /// What was found of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,14 +145,20 @@ impl<'a> Round<'a> {
         self.launcher.launch(&words.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
-    /// Starts the command and kills whoever does the work when `after` is over. Answers how long the
-    /// command took, if it was quicker.
-    fn strike(&mut self, after: Duration) -> Option<Duration> {
-        if self.is_live { self.strike_live(after) } else { strike(&mut self.launch(), after) }
+    /// Starts the command and kills whoever does the work at that moment: the node, or the command itself
+    /// where there is none. Answers how long the command took, if it was quicker.
+    fn strike(&mut self, moment: Moment) -> Option<Duration> {
+        if self.is_live {
+            return self.strike_live(moment);
+        }
+        let mut command = self.launch();
+        let took = until_over_or(&mut command, &self.launcher.data, moment);
+        command.kill();
+        took
     }
 
     /// The node is killed, under people who write.
-    fn strike_live(&mut self, after: Duration) -> Option<Duration> {
+    fn strike_live(&mut self, moment: Moment) -> Option<Duration> {
         let mut node = self.launcher.serve();
         // Over connections of their own.
         let client = Client::new(&node.client.base);
@@ -155,7 +173,7 @@ impl<'a> Round<'a> {
                 .enumerate()
                 .map(|(home, (tenant, form))| scope.spawn(move || write(home, tenant, form)))
                 .collect();
-            took = until_over_or(&mut command, after);
+            took = until_over_or(&mut command, &self.launcher.data, moment);
             node.kill();
             // Nobody answers it any more.
             command.kill();
@@ -168,21 +186,30 @@ impl<'a> Round<'a> {
     }
 }
 
-/// The command itself does the work, and is killed.
-fn strike(command: &mut Process, after: Duration) -> Option<Duration> {
-    let took = until_over_or(command, after);
-    command.kill();
-    took
-}
-
-/// Waits until a command is over, but no longer than so. How long it took, if it is over.
-fn until_over_or(command: &mut Process, after: Duration) -> Option<Duration> {
-    let clock = SystemClock::new();
+/// Waits until a command is over, but no longer than until that moment. How long it took, if it is over.
+fn until_over_or(command: &mut Process, data: &Path, moment: Moment) -> Option<Duration> {
+    let (clock, before) = (SystemClock::new(), bytes_on_disk(data));
     eventually("the moment of the strike", || {
         let is_over = command.is_over();
         let passed = clock.monotonic();
-        (is_over || passed >= after).then_some(is_over.then_some(passed))
+        let is_due = match moment {
+            Moment::After(after) => passed >= after,
+            Moment::Written(bytes) => bytes_on_disk(data) >= before + bytes,
+        };
+        (is_over || is_due).then_some(is_over.then_some(passed))
     })
+}
+
+/// What the log and the archive take.
+fn bytes_on_disk(data: &Path) -> u64 {
+    let mut bytes = 0;
+    for folder in ["log", "archive/segments", "archive/snapshots", "archive/backups"] {
+        let files = fs::read_dir(data.join(folder)).into_iter().flatten();
+        // A file may go while one looks.
+        bytes +=
+            files.flatten().flat_map(|file| file.metadata()).map(|file| file.len()).sum::<u64>();
+    }
+    bytes
 }
 
 /// Writes into a bystander's form until nobody answers any more.
@@ -237,8 +264,11 @@ fn a_command_killed_at_any_time_is_done_or_not_or_says_so_and_nobody_else_notice
         let mut round = Round::new(&template, work, is_live);
         let bound = course.bounds.entry((work, is_live)).or_insert(FIRST_BOUND);
         let millis = u64::try_from(bound.as_millis()).expect("a short time");
-        let after = Duration::from_millis(dice.below(millis + 1));
-        match round.strike(after) {
+        let moment = match dice.below(2) {
+            0 if work != Work::Rotation => Moment::Written(dice.below(WRITTEN_MAX) + 1),
+            _ => Moment::After(Duration::from_millis(dice.below(millis + 1))),
+        };
+        match round.strike(moment) {
             // Later strikes hit earlier; a little beyond the end is of use as well.
             Some(took) => *bound = took,
             None => {
@@ -252,7 +282,7 @@ fn a_command_killed_at_any_time_is_done_or_not_or_says_so_and_nobody_else_notice
         }
         tally.rounds += 1;
         println!(
-            "round {at}: {work:?} {} struck after {after:?}: {before:?} -> {:?}",
+            "round {at}: {work:?} {} struck {moment:?}: {before:?} -> {:?}",
             if is_live { "on a running node" } else { "on a stopped node" },
             (course.nothing, course.begun, course.all)
         );
