@@ -30,6 +30,7 @@ pub mod garbage;
 pub mod keeper;
 pub mod manifest;
 pub mod name;
+mod pace;
 pub mod report;
 pub mod restore;
 pub mod rotation;

@@ -34,6 +34,7 @@ use super::manifest::{
     TenantRef,
 };
 use super::name::{AUDIT, KEYS, ObjectName};
+use super::pace::{self, Pace};
 use super::signed::{Signed, SignedError};
 use super::{Source, Tell, Told};
 use crate::archivist::pass::{PassError, archive_sealed};
@@ -113,7 +114,7 @@ pub fn run(
     }
     let id: BackupId = source.env.new_id();
     let taken_ms = source.env.now_ms();
-    let work = Work { source, archive, catalog: &catalog };
+    let work = Work { source, archive, catalog: &catalog, pace: Pace::new(source) };
 
     tell(Told::Step { name: "copying anchors", total: 0 });
     let anchors = work.put_bundle(ObjectName::Anchors(id), |writer, failed| {
@@ -132,8 +133,8 @@ pub fn run(
     // After the ends of the tenants, whose states speak of nothing that is not there by now.
     work.audit_chunks(&mut tenants)?;
     tell(Told::Step { name: "archiving the log", total: 0 });
-    source.store.log().roll()?;
-    archive_sealed(&source.store)?;
+    work.pace.step(pace::ONCE, || source.store.log().roll())?;
+    work.pace.step(pace::ONCE, || archive_sealed(&source.store))?;
     let segments = work.segments(&tenants, tell)?;
 
     tell(Told::Step { name: "signing", total: 0 });
@@ -159,7 +160,8 @@ pub fn run(
     manifest.total_bytes = manifest.objects().map(|object| object.bytes).sum();
     manifest.new_bytes = new_bytes(&manifest, catalog.newest());
     let signed = Signed::sign(manifest, &source.signer)?;
-    archive.put(&ObjectName::Manifest(id).to_string(), signed.to_bytes())?;
+    let name = ObjectName::Manifest(id).to_string();
+    work.pace.step(pace::ONCE, || archive.put(&name, signed.to_bytes()))?;
     Ok(signed.claimed().clone())
 }
 
@@ -175,6 +177,7 @@ struct Work<'a> {
     source: &'a Source,
     archive: &'a dyn Archive,
     catalog: &'a Catalog,
+    pace: Pace<'a>,
 }
 
 type ToError<'a> = &'a dyn Fn(io::Error) -> BackupError;
@@ -197,7 +200,7 @@ impl Work<'_> {
         let (out, sha256, bytes) = writer.finish().map_err(failed)?;
         drop(out);
         let name = name.to_string();
-        self.archive.put_file(&name, file.path())?;
+        self.pace.step(pace::ONCE, || self.archive.put_file(&name, file.path()))?;
         Ok(ObjectRef { name, sha256, bytes })
     }
 
@@ -223,7 +226,8 @@ impl Work<'_> {
         if newest.is_none() || since >= SNAPSHOT_RECORDS {
             match self.source.store.tenant_keys(tenant) {
                 Ok(keys) => {
-                    newest = history.take_snapshot(&keys, &mut |_| {}).map_err(failed)?.or(newest);
+                    let take = || history.take_snapshot(&keys, &mut |_| {});
+                    newest = self.pace.step(pace::EACH, take).map_err(failed)?.or(newest);
                 }
                 // Erased, or its key is withheld: then its records speak for themselves.
                 Err(StoreError::Keys(error)) => {
@@ -273,7 +277,7 @@ impl Work<'_> {
             let sha256 = Digest::of(bytes);
             let name = ObjectName::TenantKey { tenant, prefix: sha256.prefix() }.to_string();
             if !there.contains(name.as_str()) {
-                self.archive.put(&name, bytes.to_vec())?;
+                self.pace.step(pace::EACH, || self.archive.put(&name, bytes.to_vec()))?;
                 // Erased meanwhile: that looked for copies maybe before this one was there.
                 if !keystore.contains(tenant)? {
                     self.archive.remove(&name)?;
