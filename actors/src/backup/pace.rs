@@ -1,19 +1,34 @@
-//! The pace of a backup: its steps write to the disk that the log may be on, and each makes whoever is
-//! served wait for a moment. So between two steps it pauses, for a multiple of what the step took, as
-//! long as others write; on a node where nothing happens it goes on at once.
+//! The pace of a backup: its steps write to the disk that the log may be on, and some make everybody who
+//! writes wait for a moment. So it pauses between them as long as others write; on a node where nothing
+//! happens it goes on at once. A backup of a busy node takes some seconds longer for it.
 
 use std::cell::Cell;
 use std::time::Duration;
 
 use super::Source;
 
-/// How many times as long as it took a step that is done once is followed by a pause: what a backup does
-/// to the others then falls on less than one in a hundred of their requests.
-pub(super) const ONCE: u32 = 50;
-/// The same for steps that are done for each tenant, which may be many.
-pub(super) const EACH: u32 = 4;
-/// The longest pause.
-const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// What follows a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// A long pause, behind a step that is done once: so what a backup does to the others falls on far less
+    /// than one in a hundred of their requests.
+    Long,
+    /// A pause of some times as long as the step took, behind one that is done for each tenant or object.
+    Short,
+}
+
+const LONG: Duration = Duration::from_secs(1);
+const SHORT_TIMES: u32 = 8;
+const SHORT_MAX: Duration = Duration::from_millis(500);
+
+impl Rest {
+    fn after(self, took: Duration) -> Duration {
+        match self {
+            Self::Long => LONG,
+            Self::Short => took.saturating_mul(SHORT_TIMES).min(SHORT_MAX),
+        }
+    }
+}
 
 /// Makes pauses.
 pub(super) struct Pace<'a> {
@@ -29,13 +44,13 @@ impl<'a> Pace<'a> {
     }
 
     /// Does a step, and pauses after it if anybody wrote since the last one.
-    pub fn step<T>(&self, times: u32, work: impl FnOnce() -> T) -> T {
+    pub fn step<T>(&self, rest: Rest, work: impl FnOnce() -> T) -> T {
         let began = self.source.env.monotonic();
         let done = work();
         let records = self.source.store.log().stats().records;
         if self.records.replace(records) != records {
             let took = self.source.env.monotonic().saturating_sub(began);
-            pause(took.saturating_mul(times).min(PAUSE_MAX));
+            pause(rest.after(took));
         }
         done
     }

@@ -34,7 +34,7 @@ use super::manifest::{
     TenantRef,
 };
 use super::name::{AUDIT, KEYS, ObjectName};
-use super::pace::{self, Pace};
+use super::pace::{Pace, Rest};
 use super::signed::{Signed, SignedError};
 use super::{Source, Tell, Told};
 use crate::archivist::pass::{PassError, archive_sealed};
@@ -133,8 +133,8 @@ pub fn run(
     // After the ends of the tenants, whose states speak of nothing that is not there by now.
     work.audit_chunks(&mut tenants)?;
     tell(Told::Step { name: "archiving the log", total: 0 });
-    work.pace.step(pace::ONCE, || source.store.log().roll())?;
-    work.pace.step(pace::ONCE, || archive_sealed(&source.store))?;
+    work.pace.step(Rest::Long, || source.store.log().roll())?;
+    work.pace.step(Rest::Long, || archive_sealed(&source.store))?;
     let segments = work.segments(&tenants, tell)?;
 
     tell(Told::Step { name: "signing", total: 0 });
@@ -161,7 +161,7 @@ pub fn run(
     manifest.new_bytes = new_bytes(&manifest, catalog.newest());
     let signed = Signed::sign(manifest, &source.signer)?;
     let name = ObjectName::Manifest(id).to_string();
-    work.pace.step(pace::ONCE, || archive.put(&name, signed.to_bytes()))?;
+    archive.put(&name, signed.to_bytes())?;
     Ok(signed.claimed().clone())
 }
 
@@ -200,7 +200,7 @@ impl Work<'_> {
         let (out, sha256, bytes) = writer.finish().map_err(failed)?;
         drop(out);
         let name = name.to_string();
-        self.pace.step(pace::ONCE, || self.archive.put_file(&name, file.path()))?;
+        self.pace.step(Rest::Long, || self.archive.put_file(&name, file.path()))?;
         Ok(ObjectRef { name, sha256, bytes })
     }
 
@@ -227,7 +227,7 @@ impl Work<'_> {
             match self.source.store.tenant_keys(tenant) {
                 Ok(keys) => {
                     let take = || history.take_snapshot(&keys, &mut |_| {});
-                    newest = self.pace.step(pace::EACH, take).map_err(failed)?.or(newest);
+                    newest = self.pace.step(Rest::Short, take).map_err(failed)?.or(newest);
                 }
                 // Erased, or its key is withheld: then its records speak for themselves.
                 Err(StoreError::Keys(error)) => {
@@ -277,7 +277,7 @@ impl Work<'_> {
             let sha256 = Digest::of(bytes);
             let name = ObjectName::TenantKey { tenant, prefix: sha256.prefix() }.to_string();
             if !there.contains(name.as_str()) {
-                self.pace.step(pace::EACH, || self.archive.put(&name, bytes.to_vec()))?;
+                self.pace.step(Rest::Short, || self.archive.put(&name, bytes.to_vec()))?;
                 // Erased meanwhile: that looked for copies maybe before this one was there.
                 if !keystore.contains(tenant)? {
                     self.archive.remove(&name)?;

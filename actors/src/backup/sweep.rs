@@ -11,6 +11,7 @@ use storage::log::segment::cold::{ColdSegments, number_of};
 
 use super::garbage::{GarbageError, Inventory, garbage};
 use super::name::{AUDIT, BACKUPS, KEYS, ObjectName, SEGMENTS, SNAPSHOTS};
+use super::pace::{Pace, Rest};
 use super::rotation::{BackupTime, kept};
 use super::{Source, Tell, Told, catalog};
 use crate::archivist::pass::{PassError, needed_since, snapshot};
@@ -76,13 +77,14 @@ pub fn sweep(source: &Source, window: Duration, tell: Tell<'_>) -> Result<Swept,
     let doomed = garbage(&inventory)?;
     tell(Told::Step { name: "removing what is not needed", total: doomed.len() as u64 });
     let mut swept = Swept::default();
+    let pace = Pace::new(source);
     for name in doomed {
         match name.parse() {
             Ok(ObjectName::Segment { number, .. }) if is_catalogued(cold, number, &name)? => {
-                cold.remove(number)?;
+                pace.step(Rest::Short, || cold.remove(number))?;
             }
             parsed => {
-                archive.remove(&name)?;
+                pace.step(Rest::Short, || archive.remove(&name))?;
                 history.forget(&name);
                 swept.backups += u64::from(matches!(parsed, Ok(ObjectName::Manifest(_))));
             }
