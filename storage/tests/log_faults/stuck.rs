@@ -140,6 +140,13 @@ struct Scene {
     refused: usize,
 }
 
+impl Drop for Scene {
+    /// A log closes only once its disk moves again: so a test that fails ends.
+    fn drop(&mut self) {
+        self.disk.gate.set_shut(false);
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         let disk = StuckDisk::default();
@@ -193,7 +200,8 @@ fn while_the_disk_stands_still_appends_wait_up_to_a_bound_and_are_refused_at_onc
     let mut scene = Scene::new();
     let waiting_bytes = scene.waiting.len() * FRAME_BYTES;
     assert!(waiting_bytes <= QUEUE_BYTES_MAX, "{waiting_bytes} bytes wait");
-    assert!(waiting_bytes > QUEUE_BYTES_MAX - FRAME_BYTES, "only {waiting_bytes} bytes wait");
+    // The last record before may have been answered, and its room not been given back yet.
+    assert!(waiting_bytes > QUEUE_BYTES_MAX - 2 * FRAME_BYTES, "only {waiting_bytes} bytes wait");
     assert_eq!(scene.waiting.len() + scene.refused, TRIES);
 
     assert_eq!(scene.log.health(), Health::Writable, "it may go on");
