@@ -21,7 +21,7 @@ const MEMBERS: [&str; 12] = [
 ];
 
 /// Every entry that `query` finds, over as many pages as it takes.
-fn entries(reader: &Client, place: &str, query: &str) -> Vec<Value> {
+pub fn entries(reader: &Client, place: &str, query: &str) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = reader.get(&format!("{place}?{query}{cursor}"), 200).json();

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, Launcher, Tenant, World, WorldOptions, eventually};
+use crate::audit::entries;
+use crate::kit::{Launcher, Tenant, World, WorldOptions, eventually};
 use crate::portable::Operator;
 
 /// Entries that stay.
@@ -12,19 +13,6 @@ const STAY: u64 = 16;
 
 fn options(dir: &Path) -> WorldOptions {
     WorldOptions::default().data(dir).set("archive.local_audit_entries", 16)
-}
-
-/// Every entry that `query` finds, over as many pages as it takes.
-fn entries(reader: &Client, place: &str, query: &str) -> Vec<Value> {
-    let (mut all, mut cursor) = (Vec::new(), String::new());
-    loop {
-        let page = reader.get(&format!("{place}?{query}{cursor}"), 200).json();
-        all.extend(page["items"].as_array().expect("a list").iter().cloned());
-        match page["next_cursor"].as_str() {
-            Some(next) => cursor = format!("&cursor={next}"),
-            None => return all,
-        }
-    }
 }
 
 fn seqs(entries: &[Value]) -> Vec<u64> {
