@@ -47,8 +47,8 @@ pub struct Archive {
     pub window_days: u32,
     /// After how many seconds what was written is archived even if a segment is not full.
     pub roll_after_s: u64,
-    /// How many archived segments the log keeps all the same, for quick restarts.
-    pub local_segments: usize,
+    /// How many bytes of archived segments the log keeps all the same, for quick reads.
+    pub local_bytes: u64,
     /// How many audit entries of each tenant stay on the node; older ones rest in the archive.
     pub local_audit_entries: u64,
 }
@@ -95,7 +95,7 @@ impl Archive {
         Policy {
             window: Duration::from_secs(u64::from(self.window_days) * 24 * 60 * 60),
             roll_after: Duration::from_secs(self.roll_after_s),
-            local_segments: self.local_segments,
+            local_bytes: self.local_bytes,
         }
     }
 

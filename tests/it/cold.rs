@@ -14,7 +14,7 @@ fn options(dir: &Path) -> WorldOptions {
         .data(&dir.join("data"))
         .set("data.segment_bytes", SEGMENT_BYTES)
         .set("archive.roll_after_s", 1)
-        .set("archive.local_segments", 0)
+        .set("archive.local_bytes", 0)
 }
 
 /// A figure of the operators' listener.

@@ -104,7 +104,7 @@ fn cut_again_and_again(attack: &'static str, kind: FileSystem, rounds: u64) {
         .set("data.segment_bytes", SEGMENT_BYTES)
         .set("archive.roll_after_s", "1")
         .set("archive.local_audit_entries", "16")
-        .set("archive.local_segments", "0");
+        .set("archive.local_bytes", "0");
     let mut siege = Siege::begin(attack, launcher, rounds);
     for round in 0..rounds {
         let answers = usize::try_from(siege.dice.below(ANSWERS_MAX)).expect("a small number");

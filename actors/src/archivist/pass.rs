@@ -23,6 +23,9 @@ use crate::backup::name::{AUDIT, ObjectName};
 /// large as that snapshot: so the work stays in proportion to what is written, however much there is.
 const SNAPSHOT_RECORDS: u64 = 1024;
 
+/// However small they are, no more archived segments than this stay in the log: a start looks at each.
+const LOCAL_SEGMENTS_MAX: usize = 256;
+
 /// Why a round ended early. What was done by then stays done.
 #[derive(Debug, thiserror::Error)]
 pub enum PassError {
@@ -70,8 +73,8 @@ pub struct Policy {
     pub window: Duration,
     /// How old what the growing segment holds may be before it is completed and archived.
     pub roll_after: Duration,
-    /// How many archived segments stay in the log all the same, for quick restarts.
-    pub local_segments: usize,
+    /// How many bytes of archived segments stay in the log all the same, for quick reads.
+    pub local_bytes: u64,
 }
 
 /// What a round did.
@@ -117,14 +120,27 @@ pub fn pass(store: &Store, policy: Policy) -> Result<Done, PassError> {
     let known = parts.cold.list()?.len() as u64;
     let local = archive_sealed(store)?;
     done.archived = (parts.cold.list()?.len() as u64).saturating_sub(known);
-    let going = local.len().saturating_sub(policy.local_segments);
-    for segment in &local[..going] {
+    for segment in &local[..going(&local, policy.local_bytes)] {
         done.snapshots += parts.snapshot_large(segment)?;
         let tails: Vec<_> = segment.tenants.iter().map(|(id, (_, tail))| (*id, *tail)).collect();
         store.log().let_go(&tails)?;
         done.let_go += 1;
     }
     Ok(done)
+}
+
+/// How many of `local`, oldest first, the log lets go of, so that no more than `bytes` stay. By size and
+/// not by number: a backup completes a segment that may be small, and what comes before letting go costs
+/// as much for a small one as for a large one.
+fn going(local: &[Arc<ColdSegment>], bytes: u64) -> usize {
+    let mut room = bytes;
+    let stays = |segment: &&Arc<ColdSegment>| {
+        let left = room.checked_sub(segment.bytes);
+        room = left.unwrap_or(room);
+        left.is_some()
+    };
+    let staying = local.iter().rev().take(LOCAL_SEGMENTS_MAX).take_while(stays).count();
+    local.len() - staying
 }
 
 /// Sees to it that a tenant has a snapshot of its last record.
@@ -209,4 +225,29 @@ pub fn needed_since(store: &Store, from_ms: u64) -> Result<BTreeSet<String>, Pas
         }
     }
     Ok(needed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segments(sizes: &[u64]) -> Vec<Arc<ColdSegment>> {
+        let segment = |(number, bytes): (u64, &u64)| {
+            let name = format!("segments/{number}");
+            let tenants = BTreeMap::new();
+            Arc::new(ColdSegment { number, name, bytes: *bytes, archived_ms: 0, tenants })
+        };
+        (1..).zip(sizes).map(segment).collect()
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_that_fit_and_nothing_before_one_that_does_not() {
+        assert_eq!(going(&segments(&[]), 100), 0);
+        assert_eq!(going(&segments(&[40, 30, 30]), 100), 0);
+        assert_eq!(going(&segments(&[1, 40, 30, 30]), 100), 1);
+        assert_eq!(going(&segments(&[1, 200, 30, 30]), 100), 2);
+        assert_eq!(going(&segments(&[1, 2, 3]), 0), 3);
+        let many = vec![1; LOCAL_SEGMENTS_MAX + 7];
+        assert_eq!(going(&segments(&many), u64::MAX), 7);
+    }
 }

@@ -22,6 +22,7 @@ use storage::id::TenantId;
 use storage::txn::Value;
 
 use super::chunk;
+use crate::background;
 use crate::call::Origin;
 use crate::env::Env;
 use crate::limits::{AUDIT_CHUNK_BYTES, AUDIT_CHUNK_ENTRIES};
@@ -37,6 +38,12 @@ use crate::tenant::state::{AuditHead, TenantState};
 const TICK: Duration = Duration::from_secs(1);
 /// How long it pauses after the archive failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(30);
+/// For how long a round pauses between its steps.
+const CALM: Duration = Duration::from_secs(5);
+/// How many times as long as a step the pause behind it is.
+const PAUSE_TIMES: u32 = 4;
+/// How long such a pause is at most.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Who the tenants name as having asked.
 const REASON: &str = "audit archiver";
 
@@ -180,10 +187,14 @@ impl AuditArchiver {
 
 /// Sees to some tenants, one after the other. Answers whether the archive took everything.
 async fn round(shared: Weak<Shared>, full: BTreeSet<TenantId>) -> bool {
+    let Some(calm) = shared.upgrade().map(|shared| Calm::begin(&shared.tenants.shared().env))
+    else {
+        return true;
+    };
     for tenant in full {
         // Between two tenants the node may stop.
         let Some(shared) = shared.upgrade() else { return true };
-        match shared.see_to(tenant).await {
+        match shared.see_to(tenant, &calm).await {
             Ok(()) => *lock(&shared.failing) = None,
             Err(error @ TenantError::Store(_)) => {
                 let error = error::chain(&error);
@@ -205,19 +216,21 @@ async fn round(shared: Weak<Shared>, full: BTreeSet<TenantId>) -> bool {
 
 impl Shared {
     /// Moves entries of a tenant until no more than should stay are left.
-    async fn see_to(&self, tenant: TenantId) -> Result<(), TenantError> {
+    async fn see_to(&self, tenant: TenantId, calm: &Calm) -> Result<(), TenantError> {
         let policy = self.overflow.policy;
         loop {
             let door = self.tenants.find(tenant).await?;
             // First what an earlier run left; so a row is never far behind its chunk.
-            while door
-                .command(operate(tenant, REASON), Origin::default(), None, TrimAudit)
-                .await?
-                .reply
-            {}
-            let Some((before, rows)) = oldest(&door, policy).await? else { return Ok(()) };
+            loop {
+                let trim =
+                    door.command(operate(tenant, REASON), Origin::default(), None, TrimAudit);
+                if !calm.step(trim).await?.reply {
+                    break;
+                }
+            }
+            let Some((before, rows)) = oldest(&door, policy, calm).await? else { return Ok(()) };
             let store = self.tenants.store().clone();
-            let putting = tokio::task::spawn_blocking(move || {
+            let putting = background::run("audit-archiver", move || {
                 let Some(cold) = store.cold() else { return Ok(None) };
                 let keys = store.tenant_keys(tenant)?;
                 chunk::put(&**cold.archive(), &keys, before, &rows).map(Some)
@@ -232,17 +245,45 @@ impl Shared {
     }
 }
 
+/// The pace of a round: its steps take the time of tenants that serve, so it pauses behind each for some
+/// times as long as the step took. A round that takes too long goes on without, or it would never catch
+/// up with tenants that write much.
+struct Calm {
+    env: Env,
+    until: Duration,
+}
+
+impl Calm {
+    fn begin(env: &Env) -> Self {
+        Self { env: env.clone(), until: env.monotonic() + CALM }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the pause is for time to pass")]
+    async fn step<T>(&self, step: impl Future<Output = T>) -> T {
+        let began = self.env.monotonic();
+        let done = step.await;
+        let now = self.env.monotonic();
+        if now < self.until {
+            let pause = now.saturating_sub(began).saturating_mul(PAUSE_TIMES);
+            tokio::time::sleep(pause.min(PAUSE_MAX)).await;
+        }
+        done
+    }
+}
+
 type Rows = Vec<(u64, Value)>;
 
 /// The rows that make up the next run, and the entry they follow; nothing if all that is here may stay.
 async fn oldest(
     door: &TenantHandle,
     policy: AuditPolicy,
+    calm: &Calm,
 ) -> Result<Option<(AuditHead, Rows)>, TenantError> {
     let wanted = policy.chunk_entries();
     let (mut rows, mut bytes, mut after) = (Rows::new(), 0, 0);
     loop {
-        let read = door.query(operate(door.tenant(), REASON), ReadOldest { after }).await?;
+        let read = door.query(operate(door.tenant(), REASON), ReadOldest { after });
+        let read = calm.step(read).await?;
         let Oldest { archived, last_seq, rows: part } = read;
         if last_seq.saturating_sub(archived.seq) < policy.local_entries + wanted {
             return Ok(None);

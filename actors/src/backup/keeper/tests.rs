@@ -29,7 +29,7 @@ const START_MS: u64 = 1_767_232_800_000;
 const ARCHIVIST: Policy = Policy {
     window: Duration::from_millis(7 * DAY_MS),
     roll_after: Duration::from_secs(60),
-    local_segments: 2,
+    local_bytes: 0,
 };
 
 struct Days(AtomicU64);

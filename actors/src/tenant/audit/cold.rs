@@ -20,11 +20,11 @@ use crate::tenant::error::TenantError;
 use crate::tenant::state::AuditHead;
 
 /// Rows that one [`ReadOldest`] gives at most.
-pub(crate) const ROWS_AT_ONCE: usize = 256;
+pub(crate) const ROWS_AT_ONCE: usize = 64;
 /// Bytes that one [`ReadOldest`] gives at most, but for the last row.
 const BYTES_AT_ONCE: usize = 1 << 20;
 /// Rows that one [`TrimAudit`] removes at most, so that nobody waits for long.
-const TRIMMED_AT_ONCE: usize = 256;
+const TRIMMED_AT_ONCE: usize = 32;
 
 /// The chunk that ends where the archive does.
 fn newest<R: Reads>(cx: &R) -> Result<AuditHead, TenantError> {

@@ -6,9 +6,7 @@
 //!
 //! It refuses to archive a segment in which anything is damaged, and believes nothing it reads back.
 
-use std::collections::BTreeMap;
-use std::collections::BTreeSet;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -96,6 +94,8 @@ struct Catalog {
     /// Per tenant: the first LSN in each segment that has records of the tenant.
     runs: HashMap<TenantId, BTreeMap<u64, u64>>,
     indexes: Vec<(u64, Arc<SegmentIndex>)>,
+    /// Those that were seen to be what the log has under the same number.
+    compared: BTreeSet<u64>,
     is_loaded: bool,
 }
 
@@ -115,6 +115,7 @@ impl Catalog {
             }
         }
         self.indexes.retain(|(cached, _)| *cached != number);
+        self.compared.remove(&number);
     }
 
     /// The segment with a tenant's record `lsn`.
@@ -190,18 +191,27 @@ impl ColdSegments {
         let number = sealed.number;
         let failed = |source| ColdError::Io { segment: number, source };
         self.claim()?;
+        let catalog = self.loaded()?;
+        // Neither copy changes any more.
+        if let Some(known) = catalog.segments.get(&number)
+            && catalog.compared.contains(&number)
+        {
+            return Ok(Arc::clone(known));
+        }
+        drop(catalog);
         let file = RealDisk.open(&sealed.path, OpenMode::Read).map_err(failed)?;
         let file: Arc<dyn DiskFile> = Arc::from(file);
         let footer = SegmentIndex::read(&*file, number).map_err(failed)?;
         let tenants = footer.map(|(index, _)| tenants_of(&index));
         let bytes = file.len().map_err(failed)?;
         // The ends of all histories in it tell it from any other segment of that number. It was read
-        // whole when it was archived, and neither copy changes any more.
+        // whole when it was archived.
         let known = self.loaded()?.segments.get(&number).cloned();
         let is_it = |known: &Arc<ColdSegment>| {
             known.bytes == bytes && tenants.as_ref() == Some(&known.tenants)
         };
         if let Some(known) = known.filter(is_it) {
+            self.catalog().compared.insert(number);
             return Ok(known);
         }
         let index = read_whole(&file, number, &mut |_| {})?;
@@ -217,6 +227,7 @@ impl ColdSegments {
         }
         let archived_ms = written_ms(&sealed.path).map_err(failed)?;
         catalog.add(ColdSegment { number, name, bytes, archived_ms, tenants: tenants_of(&index) });
+        catalog.compared.insert(number);
         Ok(Arc::clone(&catalog.segments[&number]))
     }
 

@@ -37,7 +37,7 @@ const START_MS: u64 = 1_767_232_800_000;
 pub const WINDOW: Duration = Duration::from_millis(7 * DAY_MS);
 /// Nothing stays in the log that is in the archive.
 pub const POLICY: Policy =
-    Policy { window: WINDOW, roll_after: Duration::from_secs(60), local_segments: 0 };
+    Policy { window: WINDOW, roll_after: Duration::from_secs(60), local_bytes: 0 };
 
 pub struct Days(AtomicU64);
 
