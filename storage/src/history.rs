@@ -1,18 +1,17 @@
 //! One tenant's history wherever it rests: its state after any record, or at any time.
 //!
 //! A state is the newest snapshot before it plus the records after that. Which base is taken does not
-//! matter to the result; a damaged snapshot is passed over for an older one. The state *at a time* is
+//! matter to the result; a snapshot that is damaged, or not this node's, is passed over for an older one. The state *at a time* is
 //! the state after the last record stamped no later: a clock that once ran ahead hides nothing, and
 //! one that was set back loses nothing.
 //!
 //! Calls block on the disk and the archive. Refuses: to guess a state whose records are gone.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::archive::{ArchiveError, SharedArchive};
 use crate::disk::{Disk as _, RealDisk};
@@ -21,9 +20,12 @@ use crate::log::{CommitLog, LogError, Tail};
 use crate::record::Record;
 use crate::seal::{SealError, TenantKeys};
 use crate::snapshot::{
-    self, Delta, HEADER_BYTES, Merged, Row, RowSource, SnapshotError, SnapshotHeader,
-    SnapshotReader, Summary,
+    self, Delta, Merged, Row, RowSource, SnapshotError, SnapshotHeader, SnapshotReader, Summary,
 };
+
+mod proof;
+
+use proof::Proofs;
 
 /// How much of the log is read at a time.
 const READ_BYTES: usize = 1 << 20;
@@ -132,8 +134,7 @@ pub struct History {
     archive: SharedArchive,
     scratch: PathBuf,
     serial: AtomicU64,
-    /// Headers of snapshots seen, by object name; objects never change.
-    headers: Mutex<HashMap<String, SnapshotHeader>>,
+    proofs: Proofs,
 }
 
 /// A file for work on the way, removed when dropped.
@@ -180,50 +181,13 @@ impl History {
         }
         std::fs::create_dir_all(scratch).map_err(at)?;
         RealDisk.restrict_dir(scratch).map_err(at)?;
-        let (serial, headers) = (AtomicU64::new(0), Mutex::default());
-        Ok(Self { log, archive, scratch: scratch.to_owned(), serial, headers })
+        let (serial, proofs) = (AtomicU64::new(0), Proofs::default());
+        Ok(Self { log, archive, scratch: scratch.to_owned(), serial, proofs })
     }
 
     /// The archive.
     pub fn archive(&self) -> &SharedArchive {
         &self.archive
-    }
-
-    /// A tenant's snapshots in the archive, by rising LSN. One whose header cannot be read is left out.
-    pub fn snapshots(&self, tenant: TenantId) -> Result<Vec<Kept>, HistoryError> {
-        let mut kept = Vec::new();
-        for object in self.archive.list(&snapshot::folder_name(tenant))? {
-            if snapshot::parse_name(&object.name).is_none_or(|(whose, _)| whose != tenant) {
-                continue;
-            }
-            match self.header(&object.name)? {
-                Some(header) if header.tenant == tenant => kept.push(Kept {
-                    name: object.name,
-                    bytes: object.bytes,
-                    modified_ms: object.modified_ms,
-                    header,
-                }),
-                _ => tracing::error!(object = object.name, "a snapshot's header is damaged"),
-            }
-        }
-        kept.sort_by_key(|kept| kept.header.lsn);
-        Ok(kept)
-    }
-
-    fn header(&self, name: &str) -> Result<Option<SnapshotHeader>, HistoryError> {
-        let headers = || self.headers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(header) = headers().get(name) {
-            return Ok(Some(*header));
-        }
-        let bytes = self.archive.get_range(name, 0..HEADER_BYTES as u64)?;
-        let Ok(header) = SnapshotHeader::decode(&bytes) else { return Ok(None) };
-        headers().insert(name.to_owned(), header);
-        Ok(Some(header))
-    }
-
-    /// Forgets a snapshot that was removed from the archive.
-    pub fn forget(&self, name: &str) {
-        self.headers.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
     /// Sees to it that there is a snapshot of the tenant's last record; returns it. Nothing if the
@@ -238,8 +202,10 @@ impl History {
         if tail == Tail::EMPTY {
             return Ok(None);
         }
-        let newest = self.snapshots(tenant)?.pop();
-        if let Some(newest) = newest.filter(|newest| newest.header.tail() == tail) {
+        let newest = self.snapshots(keys)?.pop();
+        if let Some(newest) = newest.filter(|newest| newest.header.tail() == tail)
+            && self.is_whole(&newest, keys)?
+        {
             return Ok(Some(newest));
         }
         let (base, delta) = self.gather(keys, tail.lsn)?;
@@ -247,6 +213,7 @@ impl History {
         let name = snapshot::object_name(tenant, summary.header.lsn, &summary.content);
         self.archive.put_file(&name, &file.0)?;
         let Summary { header, file_bytes: bytes, .. } = summary;
+        self.proofs.made(&name, header);
         Ok(Some(Kept { name, bytes, modified_ms: 0, header }))
     }
 
@@ -271,7 +238,7 @@ impl History {
     /// [`HistoryError::TooOld`] if that is before the tenant's first record or before what is kept.
     pub fn end_at(&self, keys: &TenantKeys, at_ms: u64) -> Result<Point, HistoryError> {
         let tenant = keys.tenant();
-        let mut snapshots = self.snapshots(tenant)?;
+        let mut snapshots = self.snapshots(keys)?;
         let mut last = self.log.tail(tenant)?.lsn;
         let mut first_ms = None;
         loop {
@@ -347,7 +314,7 @@ impl History {
     /// The newest whole snapshot up to `lsn`, and what the records after it change.
     fn gather(&self, keys: &TenantKeys, lsn: u64) -> Result<(Option<Base>, Delta), HistoryError> {
         let tenant = keys.tenant();
-        let base = self.newest_snapshot(tenant, lsn)?;
+        let base = self.newest_snapshot(keys, lsn)?;
         let header = base.as_ref().map(|kept| kept.header);
         let mut rows: Option<Base> = match base {
             Some(kept) => Some(Box::new(self.open_snapshot(&kept, keys)?)),
@@ -373,17 +340,6 @@ impl History {
         }
     }
 
-    /// The tenant's newest whole snapshot up to `lsn`.
-    pub fn newest_snapshot(
-        &self,
-        tenant: TenantId,
-        lsn: u64,
-    ) -> Result<Option<Kept>, HistoryError> {
-        let mut snapshots = self.snapshots(tenant)?;
-        snapshots.retain(|kept| kept.header.lsn <= lsn);
-        self.newest_whole(&mut snapshots)
-    }
-
     /// The rows of a snapshot.
     pub fn open_snapshot(
         &self,
@@ -391,20 +347,6 @@ impl History {
         keys: &TenantKeys,
     ) -> Result<SnapshotReader<Box<dyn io::Read + Send>>, HistoryError> {
         Ok(SnapshotReader::open(self.archive.open(&kept.name)?, keys)?)
-    }
-
-    /// The last of some snapshots whose bytes are what their hash says.
-    fn newest_whole(&self, snapshots: &mut Vec<Kept>) -> Result<Option<Kept>, HistoryError> {
-        while let Some(kept) = snapshots.pop() {
-            match snapshot::verify(self.archive.open(&kept.name)?) {
-                Ok(_) => return Ok(Some(kept)),
-                Err(error @ SnapshotError::Damaged { .. }) => {
-                    tracing::error!(object = kept.name, %error, "a snapshot is passed over");
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(None)
     }
 
     fn write_step(

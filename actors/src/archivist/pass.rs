@@ -154,8 +154,7 @@ impl Parts<'_> {
         let record_bytes = bytes_per_record(segment);
         let mut taken = 0;
         for (&tenant, (_, end)) in &segment.tenants {
-            let newest = self.history.snapshots(tenant);
-            let newest = newest.map_err(|source| PassError::Snapshot { tenant, source })?.pop();
+            let newest = snapshots(self.store, self.history, tenant)?.pop();
             let (lsn, bytes) = newest.map_or((0, 0), |kept| (kept.header.lsn, kept.bytes));
             let records = end.lsn.saturating_sub(lsn);
             if records < SNAPSHOT_RECORDS || records.saturating_mul(record_bytes) < bytes {
@@ -185,6 +184,20 @@ impl Parts<'_> {
     }
 }
 
+/// A tenant's snapshots that are believed. While its key cannot be had, only those that were before: then
+/// more is kept than has to be.
+pub(crate) fn snapshots(
+    store: &Store,
+    history: &History,
+    tenant: TenantId,
+) -> Result<Vec<Kept>, PassError> {
+    let kept = match store.tenant_keys(tenant) {
+        Ok(keys) => history.snapshots(&keys),
+        Err(_) => history.proven_snapshots(tenant),
+    };
+    kept.map_err(|source| PassError::Snapshot { tenant, source })
+}
+
 fn bytes_per_record(segment: &ColdSegment) -> u64 {
     let records = segment.tenants.values().map(|(first, tail)| tail.lsn + 1 - first).sum::<u64>();
     segment.bytes / records.max(1)
@@ -202,8 +215,7 @@ pub fn needed_since(store: &Store, from_ms: u64) -> Result<BTreeSet<String>, Pas
             floors.insert(tenant, u64::MAX);
             continue;
         }
-        let snapshots = parts.history.snapshots(tenant);
-        let snapshots = snapshots.map_err(|source| PassError::Snapshot { tenant, source })?;
+        let snapshots = snapshots(store, parts.history, tenant)?;
         let is_before = |kept: &Kept| kept.header.at_max_ms <= from_ms;
         let floor = snapshots.iter().rposition(is_before);
         floors.insert(tenant, floor.map_or(0, |at| snapshots[at].header.lsn));

@@ -24,9 +24,8 @@ use storage::value;
 
 use super::anchor::leaf_bytes;
 use super::chain::{self, Break};
-use super::chunk::{self, Chunk, ChunkRow};
+use super::chunk::{Chunk, ChunkRow};
 use super::entry::Entry;
-use super::feed;
 use super::merkle::{self, Frontier};
 use super::note::{self, NoteVerifier, TreeHead};
 use crate::env::rfc3339;
@@ -37,6 +36,7 @@ pub use report::{
     AnchorReport, AnchoredEnd, AuditReport, BadCheckpoint, ChainEnd, FirstBad, NoKey, NodeReport,
 };
 
+mod archived;
 mod report;
 
 /// Every tenant that has, or is known to have had, a history.
@@ -92,6 +92,7 @@ pub fn verify(
         walk.fault(fault.lsn, fault.what.to_string());
     }
     walk.end(store.log().tail(tenant).ok());
+    walk.archived_before(store);
     let Walk { head, entries, records, first_bad, erased, .. } = walk;
     AuditReport {
         tenant,
@@ -139,6 +140,8 @@ struct Walk<'a> {
     ends: BTreeMap<u64, Hash>,
     /// The last entry in the archive, once that is known.
     archived: Option<u64>,
+    /// The runs of archived entries that were met, by the first entry of each.
+    met: BTreeSet<u64>,
 }
 
 impl<'a> Walk<'a> {
@@ -147,6 +150,7 @@ impl<'a> Walk<'a> {
             archive,
             ends: BTreeMap::new(),
             archived: None,
+            met: BTreeSet::new(),
             keys: None,
             no_keys: None,
             erased: None,
@@ -213,7 +217,8 @@ impl<'a> Walk<'a> {
                 Ok(Key::AuditChunk { first }) => {
                     let bytes = op.value.as_ref().map(|bytes| bytes.as_slice());
                     if let Err(what) = self.chunk(first, bytes) {
-                        return self.fault(lsn, what);
+                        self.first_bad.get_or_insert(FirstBad { seq: first, lsn, what });
+                        return;
                     }
                 }
                 // A row may go once its entries are in the archive.
@@ -308,18 +313,8 @@ impl<'a> Walk<'a> {
             return Err(format!("the archived entries up to {} are others", last.seq));
         }
         self.ends = self.ends.split_off(&last.seq);
-        let (Some(keys), Some(archive)) = (&self.keys, self.archive) else {
-            return Err("there is no archive with audit entries".to_owned());
-        };
-        let rows = chunk::entries(archive, keys, &Chunk { first, row });
-        let rows = rows.map_err(|error| crate::tenant::error::chain(&error))?;
-        let before = rows.iter().flatten().next().and_then(|entry| {
-            let mut hash = GENESIS;
-            hex::decode_to_slice(&entry.prev, &mut hash).ok()?;
-            Some(AuditHead { seq: entry.seq.checked_sub(1)?, hash })
-        });
-        let before = before.filter(|head| head.seq + 1 == first).unwrap_or(AuditHead::NONE);
-        feed::check(before, &rows, last).map(|_| ()).map_err(|broken| broken.to_string())
+        self.met.insert(first);
+        self.look_into(&Chunk { first, row }).map(|_| ())
     }
 
     fn compare_with_anchor(&mut self, record: &Record) {

@@ -168,6 +168,11 @@ impl BackupManifest {
             .chain(self.chunks().map(|chunk| &chunk.object))
             .chain(self.segments.iter().map(|segment| &segment.object))
     }
+    /// What it has of a tenant.
+    pub fn tenant(&self, tenant: TenantId) -> Option<&TenantRef> {
+        let at = self.tenants.binary_search_by_key(&tenant, |one| one.tenant).ok()?;
+        self.tenants.get(at)
+    }
     /// Every run of archived audit entries.
     pub fn chunks(&self) -> impl Iterator<Item = &ChunkRef> {
         self.tenants.iter().flat_map(|tenant| &tenant.audit_chunks)

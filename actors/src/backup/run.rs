@@ -30,14 +30,15 @@ use super::bundle::BundleWriter;
 use super::catalog::{self, Catalog};
 use super::digest::Digest;
 use super::manifest::{
-    AuditRef, BackupManifest, ChunkRef, FORMAT, ObjectRef, SegmentRef, SnapshotRef, TailRef,
-    TenantRef,
+    AuditRef, BackupManifest, FORMAT, ObjectRef, SegmentRef, SnapshotRef, TailRef, TenantRef,
 };
-use super::name::{AUDIT, KEYS, ObjectName};
+use super::name::{KEYS, ObjectName};
 use super::pace::{Pace, Rest};
 use super::signed::{Signed, SignedError};
 use super::{Source, Tell, Told};
 use crate::archivist::pass::{PassError, archive_sealed};
+
+mod audit;
 
 /// A tenant with so many records since its newest snapshot gets a new one.
 pub const SNAPSHOT_RECORDS: u64 = 4096;
@@ -71,6 +72,27 @@ pub enum BackupError {
         tenant: TenantId,
         /// The first of them.
         lsn: u64,
+    },
+    /// A tenant's key is gone, and nothing says that it was erased.
+    #[error(
+        "the key of {tenant} is missing from the key store, and there is no receipt of an erasure: put its file \
+         back (an earlier backup has it); if it is being erased just now, try again"
+    )]
+    KeyMissing {
+        /// Whose.
+        tenant: TenantId,
+    },
+    /// Audit entries of a tenant are not in the archive any more.
+    #[error(
+        "{tenant} cannot be backed up: the archive lacks its audit entries from {first} on: {name}"
+    )]
+    Audit {
+        /// Whose.
+        tenant: TenantId,
+        /// The first entry that is missing.
+        first: u64,
+        /// The object that is missing, or the one that comes after what is.
+        name: String,
     },
     /// A snapshot's name does not go with its content.
     #[error("{name} is damaged")]
@@ -130,6 +152,7 @@ pub fn run(
         )?;
         Ok(())
     })?;
+    work.check_erased(&tenants)?;
     // After the ends of the tenants, whose states speak of nothing that is not there by now.
     work.audit_chunks(&mut tenants)?;
     tell(Told::Step { name: "archiving the log", total: 0 });
@@ -220,13 +243,27 @@ impl Work<'_> {
         let failed = |source| BackupError::Tenant { tenant, source };
         let log = self.source.store.log();
         let history = self.source.store.history().ok_or(BackupError::NoArchive)?;
-        let mut newest = history.snapshots(tenant).map_err(failed)?.pop();
+        let keys = self.source.store.tenant_keys(tenant);
+        let snapshots = match &keys {
+            Ok(keys) => history.snapshots(keys),
+            Err(_) => history.proven_snapshots(tenant),
+        };
+        let mut newest = snapshots.map_err(failed)?.pop();
         let last = log.tail(tenant)?.lsn;
         let since = last.saturating_sub(newest.as_ref().map_or(0, |kept| kept.header.lsn));
-        if newest.is_none() || since >= SNAPSHOT_RECORDS {
-            match self.source.store.tenant_keys(tenant) {
+        let before = self.catalog.newest().and_then(|backup| backup.tenant(tenant));
+        let before = before.and_then(|tenant| tenant.snapshot.as_ref());
+        // What the backup before names was looked at then; anything else may be from somebody else.
+        let is_good = match (&newest, &keys) {
+            (Some(kept), Ok(keys)) if before.is_none_or(|known| known.object.name != kept.name) => {
+                history.can_be_named(kept, keys).map_err(failed)?
+            }
+            (newest, _) => newest.is_some(),
+        };
+        if !is_good || since >= SNAPSHOT_RECORDS {
+            match &keys {
                 Ok(keys) => {
-                    let take = || history.take_snapshot(&keys, &mut |_| {});
+                    let take = || history.take_snapshot(keys, &mut |_| {});
                     newest = self.pace.step(Rest::Short, take).map_err(failed)?.or(newest);
                 }
                 // Erased, or its key is withheld: then its records speak for themselves.
@@ -244,7 +281,8 @@ impl Work<'_> {
             return Ok(None);
         }
         let snapshot = match newest {
-            None => None,
+            // Without the key nothing is proven anew, but the backup before is signed.
+            None => before.filter(|_| self.is_withheld(tenant)).cloned(),
             Some(kept) => {
                 let object = self.snapshot_object(tenant, &kept)?;
                 Some(SnapshotRef { lsn: kept.header.lsn, object })
@@ -255,6 +293,10 @@ impl Work<'_> {
         let audit = anchored.map(|leaf| AuditRef { seq: leaf.audit_seq, hash: Digest(leaf.audit) });
         let tail = TailRef::from(tail);
         Ok(Some(TenantRef { tenant, tail, snapshot, key: None, audit, audit_chunks: Vec::new() }))
+    }
+
+    fn is_withheld(&self, tenant: TenantId) -> bool {
+        matches!(self.source.store.keystore().contains(tenant), Ok(true))
     }
 
     /// Copies the wrapped keys: those of tenants to their places, the node's own to `own`.
@@ -320,34 +362,6 @@ impl Work<'_> {
             }
             _ => Err(BackupError::Snapshot { name }),
         }
-    }
-
-    /// Names the audit entries that are in the archive, but for those of erased tenants.
-    fn audit_chunks(&self, tenants: &mut [TenantRef]) -> Result<(), BackupError> {
-        let known: BTreeMap<&str, &ObjectRef> = self
-            .catalog
-            .newest()
-            .into_iter()
-            .flat_map(BackupManifest::chunks)
-            .map(|chunk| (chunk.object.name.as_str(), &chunk.object))
-            .collect();
-        for object in self.archive.list(AUDIT)? {
-            let Ok(ObjectName::AuditChunk { tenant, last, .. }) = object.name.parse() else {
-                continue;
-            };
-            let Ok(at) = tenants.binary_search_by_key(&tenant, |one| one.tenant) else { continue };
-            if tenants[at].key.is_none() {
-                continue;
-            }
-            let object = match known.get(object.name.as_str()) {
-                Some(known) => (*known).clone(),
-                None => self.sealed_rows(object.name, object.bytes, |prefix| {
-                    ObjectName::AuditChunk { tenant, last, prefix }
-                })?,
-            };
-            tenants[at].audit_chunks.push(ChunkRef { last, object });
-        }
-        Ok(())
     }
 
     /// The archived segments that hold what comes after the snapshots.

@@ -14,7 +14,7 @@ use super::name::{AUDIT, BACKUPS, KEYS, ObjectName, SEGMENTS, SNAPSHOTS};
 use super::pace::{Pace, Rest};
 use super::rotation::{BackupTime, kept};
 use super::{Source, Tell, Told, catalog};
-use crate::archivist::pass::{PassError, needed_since, snapshot};
+use crate::archivist::pass::{PassError, needed_since, snapshot, snapshots};
 
 /// Objects younger than this stay, by the archive's clock: something under way may rely on them.
 const YOUNG: Duration = Duration::from_secs(60 * 60);
@@ -111,8 +111,7 @@ fn release(source: &Source, old: &BTreeSet<u64>) -> Result<(), PassError> {
     };
     for segment in cold.list()?.iter().filter(|segment| old.contains(&segment.number)) {
         for (&tenant, (_, end)) in &segment.tenants {
-            let newest = history.snapshots(tenant);
-            let newest = newest.map_err(|source| PassError::Snapshot { tenant, source })?.pop();
+            let newest = snapshots(&source.store, history, tenant)?.pop();
             if newest.is_none_or(|kept| kept.header.lsn < end.lsn) {
                 snapshot(&source.store, tenant)?;
             }

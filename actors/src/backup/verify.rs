@@ -102,16 +102,32 @@ pub fn verify<E: From<VerifyError>>(
     walk.object(&manifest.keys, visit, &mut read_bundle)?;
     walk.object(&manifest.anchors, visit, &mut read_bundle)?;
     let mut chains = BTreeMap::new();
+    let receipts: BTreeSet<TenantId> = archive
+        .list(receipt::ERASURES)
+        .map_err(VerifyError::from)?
+        .iter()
+        .filter_map(|object| receipt::tenant_of(&object.name))
+        .collect();
     for tenant in &manifest.tenants {
-        let is_erased = match &tenant.key {
-            Some(key) if walk.is_there(key)? => {
-                walk.object(key, visit, &mut |_| Ok(()))?;
-                false
-            }
-            // Whoever erases a tenant removes its key from every backup, and leaves a receipt.
-            Some(key) => walk.is_erased(tenant.tenant, key, verifier)?,
-            None => true,
+        // The receipt counts, also where a copy of the key has come back into the archive since.
+        let key = match &tenant.key {
+            Some(key) if walk.is_there(key)? => Some(key),
+            _ => None,
         };
+        let is_erased = (key.is_none() || receipts.contains(&tenant.tenant))
+            && receipt::find(archive, tenant.tenant, verifier.public_key())
+                .map_err(VerifyError::from)?
+                .is_some();
+        match key {
+            _ if is_erased => {}
+            Some(key) => walk.object(key, visit, &mut |_| Ok(()))?,
+            None => {
+                let object = tenant.key.as_ref().map(|key| key.name.clone());
+                let object = object.unwrap_or_else(|| format!("the key of {}", tenant.tenant));
+                let what = "it is missing, and there is no receipt of an erasure".to_owned();
+                walk.verified.faults.push(Fault { object, what });
+            }
+        }
         let mut at = (!is_erased).then_some(Tail::EMPTY);
         if let Some(SnapshotRef { lsn, object }) = &tenant.snapshot {
             walk.object(object, visit, &mut |file| {
@@ -164,21 +180,6 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn is_there(&self, object: &ObjectRef) -> Result<bool, VerifyError> {
         Ok(self.archive.size(&object.name)?.is_some())
-    }
-
-    /// Whether a tenant whose key is missing was erased since; if not, that is a fault.
-    fn is_erased(
-        &mut self,
-        tenant: TenantId,
-        key: &ObjectRef,
-        verifier: &NoteVerifier,
-    ) -> Result<bool, VerifyError> {
-        let is_erased = receipt::find(self.archive, tenant, verifier.public_key())?.is_some();
-        if !is_erased {
-            let what = "it is missing, and there is no receipt of an erasure".to_owned();
-            self.verified.faults.push(Fault { object: key.name.clone(), what });
-        }
-        Ok(is_erased)
     }
 
     /// Checks a tenant's audit entries. Those of an erased one may be gone: nobody can read them.

@@ -72,7 +72,7 @@ fn load_snapshot(
     let Some(history) = sources.history.filter(|_| tail != Tail::EMPTY) else {
         return Ok(Link::GENESIS);
     };
-    let kept = match history.newest_snapshot(keys.tenant(), tail.lsn) {
+    let kept = match history.newest_snapshot(keys, tail.lsn) {
         Ok(Some(kept)) => kept,
         Ok(None) => return Ok(Link::GENESIS),
         // Where the log has it all, the archive is not needed.

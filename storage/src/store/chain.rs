@@ -110,13 +110,13 @@ pub fn verify_chain(
     tenant: TenantId,
     on_record: impl FnMut(&Record),
 ) -> Result<ChainReport, ChainFault> {
-    walk(log, tenant, &|_| Ok(None), on_record)
+    walk(log, tenant, None, on_record)
 }
 
-/// As [`verify_chain`], of what a store keeps. The archive may have let go of records in the midst of a
-/// history, where those before are kept for the sake of other tenants: that is no fault where a snapshot
-/// takes their place and the records behind it go on from exactly there. Of an erased tenant nothing has to
-/// be left.
+/// As [`verify_chain`], of what a store keeps. The archive may have let go of records at the beginning of a
+/// history, and in its midst where those before are kept for the sake of other tenants: that is no fault
+/// where a snapshot takes their place and the records behind it go on from exactly there, and every segment
+/// that is in the archive can be read. Of an erased tenant nothing has to be left.
 ///
 /// # Errors
 /// The first fault found.
@@ -130,13 +130,22 @@ pub fn verify_kept_chain(
             return Ok(Some(Tail::EMPTY));
         }
         let Some(history) = store.history() else { return Ok(None) };
-        let kept = history.snapshots(tenant).map_err(|error| match error {
+        let damaged = store.cold().map(|cold| cold.damaged()).transpose();
+        let damaged = damaged.map_err(|source| LogError::Archive { tenant, source })?;
+        if let Some(segment) = damaged.and_then(|damaged| damaged.first().copied()) {
+            return Err(LogError::Damaged { tenant, segment, offset: 0 });
+        }
+        let kept = match store.tenant_keys(tenant) {
+            Ok(keys) => history.snapshots(&keys),
+            Err(_) => history.proven_snapshots(tenant),
+        };
+        let kept = kept.map_err(|error| match error {
             HistoryError::Archive(source) => LogError::Archive { tenant, source },
             error => LogError::Io(std::io::Error::other(error)),
         })?;
         Ok(kept.iter().map(|kept| kept.header.tail()).find(|tail| tail.lsn >= lsn))
     };
-    walk(&**store.log(), tenant, &snapshot_from, on_record)
+    walk(&**store.log(), tenant, Some(&snapshot_from), on_record)
 }
 
 /// The end of the first snapshot of that record or a later one; [`Tail::EMPTY`] where none is needed.
@@ -145,7 +154,7 @@ type SnapshotFrom<'a> = &'a dyn Fn(u64) -> Result<Option<Tail>, LogError>;
 fn walk(
     log: &dyn CommitLog,
     tenant: TenantId,
-    snapshot_from: SnapshotFrom<'_>,
+    snapshot_from: Option<SnapshotFrom<'_>>,
     mut on_record: impl FnMut(&Record),
 ) -> Result<ChainReport, ChainFault> {
     let at = |lsn| move |error| ChainFault { lsn, what: Fault::Unreadable(error) };
@@ -159,11 +168,15 @@ fn walk(
         let lsn = link.lsn + 1;
         let batch = match log.read_from(tenant, lsn, READ_BYTES) {
             Err(LogError::Truncated { tenant, first }) => {
-                if !is_first {
-                    bridge = snapshot_from(first.saturating_sub(1)).map_err(at(lsn))?;
-                    if bridge.is_none() || first <= lsn {
-                        return Err(at(lsn)(LogError::Truncated { tenant, first }));
+                bridge = match snapshot_from {
+                    Some(snapshot_from) => {
+                        snapshot_from(first.saturating_sub(1)).map_err(at(lsn))?
                     }
+                    // Whoever asks for no more than the log has takes it from where it begins.
+                    None => is_first.then_some(Tail::EMPTY),
+                };
+                if bridge.is_none() || first <= lsn {
+                    return Err(at(lsn)(LogError::Truncated { tenant, first }));
                 }
                 let cut = log.read_from(tenant, first, READ_BYTES).map_err(at(first))?;
                 link.lsn = first.saturating_sub(1);

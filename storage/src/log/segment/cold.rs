@@ -9,36 +9,20 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use aws_lc_rs::digest;
 
-use crate::archive::ArchiveError;
-use crate::archive::SharedArchive;
-use crate::disk::Disk as _;
-use crate::disk::DiskFile;
-use crate::disk::OpenMode;
-use crate::disk::RealDisk;
+use crate::archive::{ArchiveError, SharedArchive};
+use crate::disk::{Disk as _, DiskFile, OpenMode, RealDisk};
 use crate::id::TenantId;
-use crate::log::LogError;
-use crate::log::SealedSegment;
-use crate::log::Tail;
-use crate::log::segment::file;
-use crate::log::segment::file::FILE_HEADER_BYTES;
-use crate::log::segment::file::FileHeader;
-use crate::log::segment::frame::Found;
-use crate::log::segment::frame::Window;
+use crate::log::segment::file::{self, FILE_HEADER_BYTES, FileHeader};
+use crate::log::segment::frame::{Found, Window};
 use crate::log::segment::index::SegmentIndex;
-use crate::log::segment::reader::Collected;
-use crate::log::segment::reader::Places;
-use crate::log::segment::reader::records_max;
-use crate::record::Hash;
-use crate::record::Record;
+use crate::log::segment::reader::{Collected, Places, records_max};
+use crate::log::{LogError, SealedSegment, Tail};
+use crate::record::{Hash, Record};
 
 /// The directory of segments in the archive.
 pub const SEGMENTS: &str = "segments";
@@ -96,6 +80,8 @@ struct Catalog {
     indexes: Vec<(u64, Arc<SegmentIndex>)>,
     /// Those that were seen to be what the log has under the same number.
     compared: BTreeSet<u64>,
+    /// Objects whose index cannot be read, by number: nobody knows whose records they hold.
+    damaged: BTreeMap<u64, String>,
     is_loaded: bool,
 }
 
@@ -236,6 +222,13 @@ impl ColdSegments {
         Ok(self.loaded()?.segments.values().cloned().collect())
     }
 
+    /// The numbers of the archived segments whose index cannot be read, unless another copy could be.
+    pub fn damaged(&self) -> Result<BTreeSet<u64>, ArchiveError> {
+        let catalog = self.loaded()?;
+        let is_lost = |number: &&u64| !catalog.segments.contains_key(*number);
+        Ok(catalog.damaged.keys().filter(is_lost).copied().collect())
+    }
+
     /// The numbers of the archived segments, if the archive was asked already.
     pub fn known(&self) -> Option<BTreeSet<u64>> {
         let catalog = self.catalog();
@@ -342,6 +335,7 @@ impl ColdSegments {
                     }
                     Ok(None) => {
                         tracing::error!(object = segment.name, "an archived segment is damaged");
+                        catalog.damaged.insert(number, segment.name);
                     }
                     Err(error) => return Err(reason_of(error)),
                 }
