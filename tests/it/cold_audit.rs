@@ -220,3 +220,72 @@ fn entries_in_the_archive_survive_a_lost_view_a_move_and_a_backup() {
     assert_eq!(restored[..log.len()], log);
     assert_eq!(busy.verify()["ok"], true);
 }
+
+/// The first fault that the operator's check finds, its entry and its text; nothing if there is none.
+fn fault(operator: &Operator, slug: &str) -> Option<(u64, String)> {
+    let outcome = operator.run(&["audit", "verify", "--tenant", slug, "--json"]);
+    let bad = outcome.json()["tenants"][0]["first_bad"].clone();
+    let what = bad["what"].as_str()?.to_owned();
+    Some((bad["seq"].as_u64().expect("a number"), what))
+}
+
+#[test]
+fn a_lost_run_of_entries_is_found_by_everybody_and_no_backup_goes_on_without_it() {
+    let home = tempfile::tempdir().expect("a directory");
+    let data = home.path().join("data");
+    let world = options(&data).start();
+    let busy = Busy::on(&world, "acme", 120);
+    until_moved(&world, 90);
+    let operator = Operator::of(&data);
+    assert_eq!(fault(&operator, "acme"), None);
+    let own = objects(&data, &busy.tenant);
+    for (at, first) in [(0, 1), (1, 33)] {
+        let kept = std::fs::read(&own[at]).expect("an object");
+        std::fs::remove_file(&own[at]).expect("removed");
+        let name = own[at].file_name().and_then(|name| name.to_str()).expect("a name");
+        let (seq, what) = fault(&operator, "acme").expect("a fault");
+        assert!(seq == first && what.contains(name), "{seq}: {what}");
+        let refused = operator.run(&["backup", "run"]).expect(1);
+        assert!(refused.stderr.contains("audit entries from"), "{}", refused.stderr);
+        std::fs::write(&own[at], kept).expect("written");
+    }
+    operator.json(&["backup", "run"]);
+    // From now on a backup knows of the last one as well.
+    let last = own.last().expect("an object");
+    let kept = std::fs::read(last).expect("an object");
+    std::fs::remove_file(last).expect("removed");
+    let refused = operator.run(&["backup", "run"]).expect(1);
+    assert!(refused.stderr.contains("audit entries from"), "{}", refused.stderr);
+    std::fs::write(last, kept).expect("written");
+    operator.json(&["backup", "run"]);
+}
+
+#[test]
+fn archived_entries_are_checked_also_when_the_records_that_moved_them_are_gone() {
+    let home = tempfile::tempdir().expect("a directory");
+    let data = home.path().join("data");
+    let mut world = options(&data).set("archive.local_bytes", 0).start();
+    let busy = Busy::on(&world, "acme", 120);
+    until_moved(&world, 90);
+    let operator = Operator::of(&data);
+    // With a snapshot of everything, behind which the history may begin.
+    operator.json(&["backup", "run"]);
+    busy.tenant.submit(&busy.tenant.owner, &busy.forms[0], "after it");
+    operator.json(&["backup", "run"]);
+    assert_eq!(fault(&operator, "acme"), None);
+    world.stop();
+    let mut segments: Vec<_> = std::fs::read_dir(data.join("archive/segments"))
+        .expect("segments")
+        .map(|file| file.expect("a file").path())
+        .collect();
+    segments.sort();
+    // What the tidying does once the window has passed.
+    std::fs::remove_file(&segments[0]).expect("removed");
+    let operator = Operator::of(&data);
+    assert_eq!(fault(&operator, "acme"), None);
+    let own = objects(&data, &busy.tenant);
+    std::fs::remove_file(&own[0]).expect("removed");
+    let name = own[0].file_name().and_then(|name| name.to_str()).expect("a name");
+    let (seq, what) = fault(&operator, "acme").expect("a fault");
+    assert!(seq == 1 && what.contains(name), "{seq}: {what}");
+}

@@ -109,25 +109,7 @@ pub fn verify<E: From<VerifyError>>(
         .filter_map(|object| receipt::tenant_of(&object.name))
         .collect();
     for tenant in &manifest.tenants {
-        // The receipt counts, also where a copy of the key has come back into the archive since.
-        let key = match &tenant.key {
-            Some(key) if walk.is_there(key)? => Some(key),
-            _ => None,
-        };
-        let is_erased = (key.is_none() || receipts.contains(&tenant.tenant))
-            && receipt::find(archive, tenant.tenant, verifier.public_key())
-                .map_err(VerifyError::from)?
-                .is_some();
-        match key {
-            _ if is_erased => {}
-            Some(key) => walk.object(key, visit, &mut |_| Ok(()))?,
-            None => {
-                let object = tenant.key.as_ref().map(|key| key.name.clone());
-                let object = object.unwrap_or_else(|| format!("the key of {}", tenant.tenant));
-                let what = "it is missing, and there is no receipt of an erasure".to_owned();
-                walk.verified.faults.push(Fault { object, what });
-            }
-        }
+        let is_erased = walk.key(tenant, &receipts, verifier, visit)?;
         let mut at = (!is_erased).then_some(Tail::EMPTY);
         if let Some(SnapshotRef { lsn, object }) = &tenant.snapshot {
             walk.object(object, visit, &mut |file| {
@@ -180,6 +162,38 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn is_there(&self, object: &ObjectRef) -> Result<bool, VerifyError> {
         Ok(self.archive.size(&object.name)?.is_some())
+    }
+
+    /// Checks a tenant's key; says whether the tenant was erased since, or before.
+    fn key<E: From<VerifyError>>(
+        &mut self,
+        tenant: &TenantRef,
+        receipts: &BTreeSet<TenantId>,
+        verifier: &NoteVerifier,
+        visit: Visit<'_, E>,
+    ) -> Result<bool, E> {
+        let key = match &tenant.key {
+            Some(key) if self.is_there(key)? => Some(key),
+            _ => None,
+        };
+        let id = tenant.tenant;
+        // The receipt counts, also where a copy of the key has come back into the archive since.
+        if key.is_none() || receipts.contains(&id) {
+            let found = receipt::find(self.archive, id, verifier.public_key());
+            if found.map_err(VerifyError::from)?.is_some() {
+                return Ok(true);
+            }
+        }
+        match key {
+            Some(key) => self.object(key, visit, &mut |_| Ok(()))?,
+            None => {
+                let object = tenant.key.as_ref().map(|key| key.name.clone());
+                let object = object.unwrap_or_else(|| format!("the key of {id}"));
+                let what = "it is missing, and there is no receipt of an erasure".to_owned();
+                self.verified.faults.push(Fault { object, what });
+            }
+        }
+        Ok(false)
     }
 
     /// Checks a tenant's audit entries. Those of an erased one may be gone: nobody can read them.

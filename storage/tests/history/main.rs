@@ -21,6 +21,8 @@ use storage::snapshot::RowSource;
 use storage::store::{Store, StoreError, StoreOptions, verify_chain, verify_kept_chain};
 use storage::txn::Scan;
 
+mod planted;
+
 /// The rows of one tenant in clear, by encoded key.
 type State = BTreeMap<Vec<u8>, Vec<u8>>;
 

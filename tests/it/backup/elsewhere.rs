@@ -1,6 +1,7 @@
 //! An archive on a machine where nothing else is: no node, no data directory, no key-encryption key.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -117,4 +118,46 @@ fn a_backup_that_needs_what_verify_found_damaged_says_so_until_it_is_mended() {
     bench.run(&["backup", "verify"]).expect(0);
     let mended = bench.run(&["backup", "run", "--json"]).expect(0).json();
     assert!(mended["faults"].is_null(), "{mended}");
+}
+
+#[test]
+fn a_lost_key_is_no_erasure_and_a_key_that_came_back_ends_none() {
+    let mut bench = Bench::new(2);
+    bench.back_up();
+    let before = bench.run(&["backup", "list", "--json"]).expect(0).json();
+    let before = before["backups"][0]["id"].as_str().expect("an id").to_owned();
+    let copies = |id: &str| bench.archive().join("keys").join(id);
+    let erased = bench.tenants[1].0.id.clone();
+    let copy = fs::read_dir(copies(&erased)).expect("copies").next().expect("one").expect("a file");
+    let (copy, wrapped) = (copy.path(), fs::read(copy.path()).expect("a key"));
+    bench.run(&["tenant", "erase", "acme-1", "--force", "--reason", "it was asked for"]).expect(0);
+    // As a bucket that keeps old versions might.
+    fs::create_dir_all(copies(&erased)).expect("a directory");
+    fs::write(copy, wrapped).expect("a key that came back");
+    let words = ["--json", "--backup", before.as_str()];
+    let report = bench.restore("came-back", &words).expect(0).json();
+    assert_eq!(report["erased"], 1, "{report}");
+
+    bench.node.kill();
+    let lost = bench.tenants[0].0.id.clone();
+    let key = keys_of(&bench.path("data/keys/tenants"), &lost);
+    let kept = fs::read(&key).expect("a key");
+    fs::remove_file(&key).expect("removed");
+    let refused = bench.run(&["backup", "run"]).expect(1);
+    assert!(refused.stderr.contains(&lost) && refused.stderr.contains("receipt"), "{refused:?}");
+    fs::write(&key, kept).expect("put back");
+    bench.run(&["backup", "run"]).expect(0);
+}
+
+/// Where a tenant's wrapped key lies.
+fn keys_of(dir: &Path, tenant: &str) -> PathBuf {
+    let mut found = Vec::new();
+    for shelf in fs::read_dir(dir).expect("a key store") {
+        let shelf = shelf.expect("a file").path();
+        let files = fs::read_dir(&shelf).into_iter().flatten();
+        let paths = files.map(|file| file.expect("a file").path());
+        found.extend(paths.filter(|path| path.to_string_lossy().contains(tenant)));
+    }
+    assert_eq!(found.len(), 1, "{found:?}");
+    found.remove(0)
 }
