@@ -85,6 +85,11 @@ impl Keys {
                 let reply = common.place.control(ControlCommand::RotateKek { resume })?;
                 let ControlReply::Rotated(report) = reply else { return Err(unexpected()) };
                 common.output().either(&report, || rotated(&report))?;
+                if let Some(why) = &report.not_recorded {
+                    eprintln!(
+                        "warning: the audit log has the begin of this rotation, but not its end: {why}"
+                    );
+                }
                 verdict(&report, resume)
             }
         }
@@ -136,8 +141,12 @@ fn card(report: &KeysReport) -> String {
         report.unreadable,
         report.rotation,
     );
-    if report.rotation == "interrupted" {
-        text.push_str("; finish it with `bulkhead keys rotate --resume`");
+    match &*report.rotation {
+        "interrupted" => text.push_str("; finish it with `bulkhead keys rotate --resume`"),
+        "due" => text.push_str(
+            ": not all is wrapped with the current version; `bulkhead keys rotate` does that",
+        ),
+        _ => {}
     }
     text
 }
@@ -152,13 +161,31 @@ fn rotated(report: &RotationReport) -> String {
         report.failed,
         if report.retired.is_empty() { "-".to_owned() } else { report.retired.join(" ") },
     );
-    if !report.retired.is_empty() {
-        text.push_str(
-            "\n\nwhat is retired is destroyed, and backups from before open with it only: keep your copy of it \
-             with them, copy keys/kek again, and run `bulkhead backup run` for a backup that needs the new one",
-        );
+    if report.retired.is_empty() {
+        return text;
+    }
+    let (kept, gone): (Vec<_>, Vec<_>) =
+        report.retired.iter().partition(|id| !report.destroyed.contains(id));
+    if !gone.is_empty() {
+        text.push_str("\n\ndestroyed on this node: ");
+        text.push_str(&join(&gone));
+    }
+    if !kept.is_empty() {
+        text.push_str("\n\nno longer needed by this node, for you to destroy at its source: ");
+        text.push_str(&join(&kept));
+    }
+    text.push_str(
+        "\nbackups from before open with the old version only: keep a copy of it as long as you keep them, \
+         and run `bulkhead backup run` for one that needs the new version",
+    );
+    if report.source == "file" {
+        text.push_str("; copy keys/kek again to where you keep it");
     }
     text
+}
+
+fn join(ids: &[&String]) -> String {
+    ids.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 fn verdict(report: &RotationReport, resume: bool) -> Result<(), CliError> {

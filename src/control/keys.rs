@@ -4,10 +4,11 @@
 use actors::call::Origin;
 use actors::env::rfc3339;
 use actors::tenant::directory::by_the_node;
-use actors::tenant::platform::RecordRotation;
+use actors::tenant::platform::{RecordRotation, RecordRotationBegun};
 use serde::{Deserialize, Serialize};
 use storage::id::TenantId;
 use storage::keystore::rotate::{KekStatus, Rewrapped};
+use storage::keystore::source::KekId;
 use storage::keystore::{KeyError, KeyStore};
 
 use super::{ControlError, ControlReply, REASON, error_chain};
@@ -44,7 +45,7 @@ pub struct KeysReport {
     pub unreadable: u64,
     /// Tenants whose keys customers hold.
     pub held_by_customers: u64,
-    /// `none`, `running` or `interrupted`.
+    /// `none`, `running`, `interrupted`, or `due`: the source calls another version current.
     pub rotation: String,
 }
 
@@ -58,7 +59,9 @@ pub struct PublicKeyReport {
 /// What a rotation did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RotationReport {
-    /// The version that was current.
+    /// `file`, `directory`, `exec` or `pkcs11`.
+    pub source: String,
+    /// The version that was current, or that keys were still wrapped with.
     pub previous: String,
     /// The version that is.
     pub current: String,
@@ -72,6 +75,12 @@ pub struct RotationReport {
     pub failures: Vec<String>,
     /// Versions that nothing needs any more.
     pub retired: Vec<String>,
+    /// Those of them that the node kept itself, and has destroyed. The others are for the keeper of
+    /// their source to destroy.
+    pub destroyed: Vec<String>,
+    /// Why the audit log does not have the end of this rotation. It has its begin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_recorded: Option<String>,
 }
 
 fn refused(error: &KeyError) -> ControlError {
@@ -111,10 +120,11 @@ fn report(status: &KekStatus, age_s: u64) -> KeysReport {
         created_at: version.created_ms.map(rfc3339),
         wrapped: version.files,
     };
-    let rotation = match (status.is_rotating, status.is_unfinished()) {
-        (true, _) => "running",
-        (false, true) => "interrupted",
-        (false, false) => "none",
+    let rotation = match (status.is_rotating, status.is_interrupted, status.is_due()) {
+        (true, ..) => "running",
+        (false, true, _) => "interrupted",
+        (false, false, true) => "due",
+        (false, false, false) => "none",
     };
     KeysReport {
         source: status.source.to_owned(),
@@ -126,11 +136,22 @@ fn report(status: &KekStatus, age_s: u64) -> KeysReport {
     }
 }
 
-/// Rotates, wraps everything again, and writes that to the platform's audit log. Tenants notice
-/// nothing.
+/// Rotates, wraps everything again, and writes begin and end to the platform's audit log. Tenants
+/// notice nothing. On a full disk the begin cannot be written, and then nothing is changed.
 pub(super) async fn rotate(app: &App, resume: bool) -> Result<ControlReply, ControlError> {
     let now_ms = app.env.now_ms();
-    let report = blocking(app, move |keystore| {
+    let platform = app.tenants.find(TenantId::PLATFORM).await?;
+    let previous = app.store.keystore().kek_id().to_string();
+    let begun = RecordRotationBegun { previous, resume };
+    platform.command(by_the_node(REASON), Origin::default(), None, begun).await.map_err(
+        |error| match ControlError::from(error) {
+            ControlError::Refused { message } => {
+                ControlError::refused(format!("{message}; no key was changed"))
+            }
+            other => other,
+        },
+    )?;
+    let mut report = blocking(app, move |keystore| {
         let current = || keystore.kek_id().to_string();
         let (previous, current) = match resume {
             true => (current(), current()),
@@ -140,9 +161,9 @@ pub(super) async fn rotate(app: &App, resume: bool) -> Result<ControlReply, Cont
             }
         };
         let outcome = keystore.rewrap_all(&mut told())?;
-        Ok(summary(previous, current, &outcome))
-    });
-    let report = report.await?;
+        Ok(summary(keystore.source_kind(), previous, current, &outcome))
+    })
+    .await?;
     for failure in &report.failures {
         tracing::error!(failure, "a key could not be wrapped again");
     }
@@ -153,21 +174,41 @@ pub(super) async fn rotate(app: &App, resume: bool) -> Result<ControlReply, Cont
         failed: report.failed,
         retired: report.retired.len() as u64,
     };
-    let platform = app.tenants.find(TenantId::PLATFORM).await?;
-    platform.command(by_the_node(REASON), Origin::default(), None, record).await?;
+    // What is done is done: whoever asked must learn of it, also where its end cannot be written.
+    if let Err(error) = platform.command(by_the_node(REASON), Origin::default(), None, record).await
+    {
+        let why = error_chain(&error);
+        tracing::error!(error = why, "the audit log does not have the end of a key rotation");
+        report.not_recorded = Some(why);
+    }
     Ok(ControlReply::Rotated(report))
 }
 
-fn summary(previous: String, current: String, outcome: &Rewrapped) -> RotationReport {
+fn summary(
+    source: &str,
+    mut previous: String,
+    current: String,
+    outcome: &Rewrapped,
+) -> RotationReport {
     let failures = outcome.failed.iter().take(FAILURES_SHOWN_MAX);
+    let texts = |ids: &[KekId]| ids.iter().map(ToString::to_string).collect();
+    // The rotation that is resumed, or the node's start with another source, changed what is current.
+    if previous == current
+        && let Some(from) = outcome.from.first()
+    {
+        previous = from.to_string();
+    }
     RotationReport {
+        source: source.to_owned(),
         previous,
         current,
         rewrapped: outcome.rewrapped,
         total: outcome.total,
         failed: outcome.failed.len() as u64,
         failures: failures.map(|(_, error)| error_chain(error)).collect(),
-        retired: outcome.retired.iter().map(ToString::to_string).collect(),
+        retired: texts(&outcome.retired),
+        destroyed: texts(&outcome.destroyed),
+        not_recorded: None,
     }
 }
 

@@ -99,6 +99,34 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
     );
 }
 
+#[test]
+fn a_rotation_on_a_full_disk_is_refused_before_any_key_is_changed() {
+    let disk = match LoopDisk::make(IMAGE_BYTES) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED: a full disk under the real program: {why}");
+            return;
+        }
+    };
+    let launcher = Launcher::on(&disk.path().join("data")).set("data.segment_bytes", "1048576");
+    let node = launcher.serve();
+    let kek = disk.path().join("data/keys/kek");
+    let before = fs::read(&kek).expect("a key");
+    let file = disk.path().join("ballast");
+    ballast(&file, disk.free_bytes() - SegmentOptions::default().reserve_bytes / 2);
+    for words in [&["keys", "rotate"][..], &["keys", "rotate", "--resume"]] {
+        let refused = launcher.run(words).expect(1);
+        assert!(refused.stderr.contains("no space is left; no key was changed"), "{refused:?}");
+    }
+    assert_eq!(fs::read(&kek).expect("a key"), before);
+    fs::remove_file(&file).expect("ballast");
+    eventually("a rotation after space was freed", || {
+        (launcher.run(&["keys", "rotate"]).code == 0).then_some(())
+    });
+    assert_ne!(fs::read(&kek).expect("a key"), before);
+    drop(node);
+}
+
 /// Submits until it is refused.
 fn fill(tenant: &Tenant, form: &str, dice: &mut Dice, kept: &mut Vec<(String, String)>) -> Reply {
     loop {

@@ -134,6 +134,8 @@ fn keys_of_a_stopped_node_are_shown_and_rotated_and_of_none_are_not_made() {
     let shown = keys(&launcher, &["public"]);
     let line = launcher.run(&["keys", "public"]).expect(0).stdout;
     assert_eq!(Some(line.trim_end()), shown["public_key"].as_str());
+    let told = launcher.run(&["keys", "rotate"]).expect(0).stdout;
+    assert!(told.contains("destroyed on this node") && told.contains("copy keys/kek"), "{told}");
     let report = keys(&launcher, &["rotate"]);
     assert_eq!(report["rewrapped"], report["total"]);
     assert_eq!(keys(&launcher, &["public"]), shown, "it is another key that was rotated");
@@ -164,7 +166,10 @@ fn mounted_keys_are_used_and_rotated_and_their_absence_is_explained() {
     assert!(refused(&launcher, &["rotate"]).contains("put a new version there first"));
 
     bench.key("mounted/v2", 2);
-    assert_eq!(keys(&launcher, &["rotate"])["failed"], 0);
+    let told = launcher.run(&["keys", "rotate"]).expect(0).stdout;
+    assert!(told.contains("for you to destroy at its source"), "{told}");
+    assert!(!told.contains("destroyed on this node") && !told.contains("keys/kek"), "{told}");
+    assert_eq!(keys(&launcher, &["status"])["rotation"], "none");
     fs::rename(bench.path("mounted/v1"), bench.path("v1")).expect("a rename");
     assert_eq!(keys(&launcher, &["list"])[0]["name"], "v2");
     node.kill();
@@ -250,8 +255,10 @@ fn a_node_moves_into_a_token_and_its_own_key_is_destroyed() {
         .set("keys.pkcs11.pin_file", pin.to_str().expect("a path in UTF-8"));
     let mut node = launcher.serve();
     works(&node, &mut tenant);
-    assert_eq!(keys(&launcher, &["status"])["rotation"], "interrupted", "not all is in the token");
+    assert_eq!(keys(&launcher, &["status"])["rotation"], "due", "not all is in the token");
+    let old = keys(&launcher, &["list"])[1]["id"].clone();
     let report = keys(&launcher, &["rotate"]);
+    assert_eq!((&report["previous"], &report["destroyed"]), (&old, &json!([old])));
     assert_eq!((&report["rewrapped"], &report["failed"]), (&report["total"], &json!(0)));
     assert!(!bench.path("data/keys/kek").exists());
     works(&node, &mut tenant);

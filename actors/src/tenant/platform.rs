@@ -69,6 +69,35 @@ impl Command for RecordVerification {
     }
 }
 
+/// Writes to the platform's own chain that the key-encryption key is about to be rotated. Before
+/// anything changes: where this cannot be written, nothing is rotated.
+#[derive(Debug)]
+pub struct RecordRotationBegun {
+    /// The version that is current.
+    pub previous: String,
+    /// Whether only a rotation begun earlier is brought to its end.
+    pub resume: bool,
+}
+
+impl Command for RecordRotationBegun {
+    type Action = WriteTenants;
+    type Reply = ();
+    const NAME: &'static str = RecordRotation::NAME;
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("node", "-")
+    }
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let draft = Draft::success(Self::NAME, self.target())
+            .with("step", "begun")
+            .with("previous", self.previous)
+            .with("resume", self.resume);
+        cx.audit(draft);
+        Ok(())
+    }
+}
+
 /// Writes to the platform's own chain that the key-encryption key was rotated. Says nothing of keys but
 /// their ids.
 #[derive(Debug)]
@@ -96,6 +125,7 @@ impl Command for RecordRotation {
     }
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
         let draft = Draft::success(Self::NAME, self.target())
+            .with("step", "done")
             .with("previous", self.previous)
             .with("current", self.current)
             .with("rewrapped", self.rewrapped)

@@ -133,26 +133,30 @@ impl OwnKeks {
         self.make(random, now_ms)
     }
 
-    /// Destroys the files of a version that nothing needs any more. `current` goes too, but only if
-    /// another source took its place.
-    pub(super) fn retire(&self, id: KekId, is_replaced: bool) -> Result<(), KeyError> {
-        self.destroy(&self.old_path(id), id)?;
-        let current = self.path();
-        if is_replaced && self.read_one(&current)?.is_some_and(|kek| kek.id() == id) {
-            self.destroy(&current, id)?;
-        }
-        Ok(())
+    /// Whether this is an older version that is kept here.
+    pub(super) fn keeps_older(&self, id: KekId) -> Result<bool, KeyError> {
+        Ok(self.read_one(&self.old_path(id))?.is_some())
     }
 
-    fn destroy(&self, path: &Path, id: KekId) -> Result<(), KeyError> {
+    /// Destroys the files of a version that nothing needs any more; true if there was one. `current`
+    /// goes too, but only if another source took its place.
+    pub(super) fn retire(&self, id: KekId, is_replaced: bool) -> Result<bool, KeyError> {
+        let mut was_here = self.destroy(&self.old_path(id), id)?;
+        let current = self.path();
+        if is_replaced && self.read_one(&current)?.is_some_and(|kek| kek.id() == id) {
+            was_here |= self.destroy(&current, id)?;
+        }
+        Ok(was_here)
+    }
+
+    fn destroy(&self, path: &Path, id: KekId) -> Result<bool, KeyError> {
         let gone = self.dir.join(format!("{CURRENT}.{id}{GONE}"));
-        let rename = || match self.disk.rename(path, &gone) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => self.disk.sync_dir(&self.dir),
-        };
-        rename().map_err(io_at(path))?;
-        shred(&*self.disk, &gone).map(|_| ())
+        match self.disk.rename(path, &gone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(io_at(path)(error)),
+            Ok(()) => self.disk.sync_dir(&self.dir).map_err(io_at(path))?,
+        }
+        shred(&*self.disk, &gone)
     }
 }
 

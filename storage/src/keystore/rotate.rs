@@ -32,11 +32,15 @@ pub struct Rewrapped {
     pub rewrapped: u64,
     /// How many files there are.
     pub total: u64,
+    /// The versions that those were wrapped with before.
+    pub from: Vec<KekId>,
     /// Files that could not be, with the reason. Older versions stay as long as there is one.
     pub failed: Vec<(PathBuf, KeyError)>,
     /// Versions that nothing needs any more. The store's own are destroyed; those of another source
     /// are for its keeper to destroy.
     pub retired: Vec<KekId>,
+    /// Those of them that this destroyed: the store's own.
+    pub destroyed: Vec<KekId>,
 }
 
 /// One version, for people.
@@ -67,11 +71,14 @@ pub struct KekStatus {
     pub held_by_customers: u64,
     /// Whether a rotation is under way in this process.
     pub is_rotating: bool,
+    /// Whether a rotation of the store's own versions was begun and not brought to its end.
+    pub is_interrupted: bool,
 }
 
 impl KekStatus {
-    /// Whether a rotation was begun and not brought to its end.
-    pub fn is_unfinished(&self) -> bool {
+    /// Whether anything is wrapped with an older version: a rotation was interrupted, or the source
+    /// calls another version current than it did, or is another source.
+    pub fn is_due(&self) -> bool {
         self.versions.iter().any(|version| !version.is_current && version.files > 0)
     }
 }
@@ -128,14 +135,19 @@ impl KeyStore {
         progress(0, outcome.total);
         for (done, file) in files.into_iter().enumerate() {
             match self.rewrap(&file) {
-                Ok(true) => outcome.rewrapped += 1,
-                Ok(false) => {}
+                Ok(Some(from)) => {
+                    outcome.rewrapped += 1;
+                    if !outcome.from.contains(&from) {
+                        outcome.from.push(from);
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => outcome.failed.push((file.path, error)),
             }
             progress(done as u64 + 1, outcome.total);
         }
         if outcome.failed.is_empty() {
-            outcome.retired = self.retire()?;
+            (outcome.retired, outcome.destroyed) = self.retire()?;
         }
         Ok(outcome)
     }
@@ -169,8 +181,19 @@ impl KeyStore {
             .collect();
         unreadable += files.into_values().sum::<u64>();
         let is_rotating = matches!(self.rotating.try_lock(), Err(TryLockError::WouldBlock));
-        let source = self.source_kind();
-        Ok(KekStatus { source, versions, unreadable, held_by_customers, is_rotating })
+        let mut is_interrupted = false;
+        for version in versions.iter().filter(|version| !version.is_current && version.files > 0) {
+            // The store keeps an older version of its own only from a rotation's begin to its end.
+            is_interrupted |= self.options.source.is_none() && self.own.keeps_older(version.id)?;
+        }
+        Ok(KekStatus {
+            source: self.source_kind(),
+            versions,
+            unreadable,
+            held_by_customers,
+            is_rotating,
+            is_interrupted,
+        })
     }
 
     pub(super) fn begin(&self) -> Result<std::sync::MutexGuard<'_, ()>, KeyError> {
@@ -181,29 +204,34 @@ impl KeyStore {
         }
     }
 
-    /// Wraps one file again; not if it is gone, or wrapped with the current version already.
-    fn rewrap(&self, file: &WrappedFile) -> Result<bool, KeyError> {
+    /// Wraps one file again, and says with which version it was wrapped; not if it is gone, or
+    /// wrapped with the current version already.
+    fn rewrap(&self, file: &WrappedFile) -> Result<Option<KekId>, KeyError> {
         let _changing = lock(&self.changing);
-        let Some(opened) = self.read(&file.path, file.magic, &file.name)? else { return Ok(false) };
+        let Some(opened) = self.read(&file.path, file.magic, &file.name)? else { return Ok(None) };
         if opened.kek == self.ring().current.id() {
-            return Ok(false);
+            return Ok(None);
         }
         // What a customer wrapped stays wrapped: only the node's own layer changes.
         let spec = opened.spec.as_ref().and_then(encode_spec);
         self.write(&file.path, file.magic, &file.name, spec.as_deref(), &opened.plain)?;
-        Ok(true)
+        Ok(Some(opened.kek))
     }
 
-    /// Destroys older versions. Only when nothing is wrapped with them.
-    fn retire(&self) -> Result<Vec<KekId>, KeyError> {
+    /// Lets go of older versions, and destroys those that are the store's own. Only when nothing is
+    /// wrapped with them.
+    fn retire(&self) -> Result<(Vec<KekId>, Vec<KekId>), KeyError> {
         let ring = self.ring();
         let is_replaced = self.options.source.is_some();
+        let mut destroyed = Vec::new();
         for kek in &ring.older {
-            self.own.retire(kek.id(), is_replaced)?;
+            if self.own.retire(kek.id(), is_replaced)? {
+                destroyed.push(kek.id());
+            }
         }
         let retired = ring.older.iter().map(|kek| kek.id()).collect();
         let left = super::Ring { current: Arc::clone(&ring.current), older: Vec::new() };
         *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(left);
-        Ok(retired)
+        Ok((retired, destroyed))
     }
 }

@@ -67,14 +67,14 @@ fn after_a_rotation_everything_opens_under_the_new_key_only() {
     let rotation = store.rotate(NOW_MS).unwrap();
     assert_ne!(rotation.previous, rotation.current);
     assert_eq!(contents(&store, &tenants), expected);
-    assert!(store.kek_status().unwrap().is_unfinished());
+    assert!(store.kek_status().unwrap().is_due());
     let kept = dir.path().join(format!("kek.{}", rotation.previous));
     assert_eq!(mode(&kept), 0o600);
 
     let outcome = store.rewrap_all(&mut |done, total| told.push((done, total))).unwrap();
     assert_eq!((outcome.rewrapped, outcome.retired), (4, vec![rotation.previous]));
     assert_eq!(told, [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]);
-    assert!(!kept.exists() && !store.kek_status().unwrap().is_unfinished());
+    assert!(!kept.exists() && !store.kek_status().unwrap().is_due());
     assert_eq!(contents(&open(dir.path()).unwrap(), &tenants), expected);
     assert_eq!(store.kek_age_seconds(NOW_MS + 5_000), 5);
 
