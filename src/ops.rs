@@ -181,7 +181,18 @@ fn unreadiness(desk: &Desk) -> Vec<String> {
 async fn readyz(desk: web::Data<Desk>) -> HttpResponse {
     let reasons = unreadiness(&desk);
     if reasons.is_empty() {
-        return HttpResponse::Ok().json(json!({ "ready": true }));
+        // Reads go on: a balancer that took the node out would end them too.
+        let ready = match desk.insides.get().and_then(|insides| insides.app.store.log().shortage())
+        {
+            Some(shortage) => json!({
+                "ready": true,
+                "writes": "storage-full",
+                "available_bytes": shortage.available_bytes,
+                "reserve_bytes": shortage.reserve_bytes,
+            }),
+            None => json!({ "ready": true }),
+        };
+        return HttpResponse::Ok().json(ready);
     }
     HttpResponse::ServiceUnavailable()
         .insert_header((header::RETRY_AFTER, "1"))

@@ -43,6 +43,20 @@ pub enum StartError {
     /// The data directory cannot be opened.
     #[error("the data directory cannot be opened")]
     Store(#[from] OpenError),
+    /// There is no room for a new store.
+    #[error(
+        "{} has {} MiB free; to begin there, at least {} MiB must be free: 64 MiB that are never written to, the first \
+         log segment (data.segment_bytes), and what the node itself needs",
+        dir.display(), available_bytes >> 20, needed_bytes >> 20
+    )]
+    TooSmall {
+        /// The data directory.
+        dir: PathBuf,
+        /// What is free.
+        available_bytes: u64,
+        /// What must be.
+        needed_bytes: u64,
+    },
     /// A file that the archive needs cannot be used.
     #[error(transparent)]
     ArchiveFile(#[from] crate::config::ArchiveFileError),

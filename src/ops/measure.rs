@@ -50,7 +50,15 @@ pub async fn node(app: &App, keeper: &KeeperHandle, is_ready: bool) -> String {
 fn storage(text: &mut Exposition, app: &App) {
     let stats = app.store.log().stats();
     let is_writable = app.store.health() == Health::Writable;
-    text.value(Gauge, "bulkhead_log_writable", "Whether the log takes writes.", is_writable);
+    text.value(
+        Gauge,
+        "bulkhead_log_writable",
+        "Whether the log goes on after its last write.",
+        is_writable,
+    );
+    let is_full = app.store.log().shortage().is_some();
+    let help = "Whether writes are refused because the disk is down to its reserve.";
+    text.value(Gauge, "bulkhead_storage_full", help, is_full);
     text.value(Counter, "bulkhead_log_records_total", "Records made durable.", stats.records);
     text.value(Counter, "bulkhead_log_bytes_total", "Bytes written to the log.", stats.bytes);
     text.value(

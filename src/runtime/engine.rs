@@ -22,7 +22,7 @@ use actors::travel::TimeTravel;
 use actors::webhook::inbox::WebhookInbox;
 use storage::anchor_log::AnchorLog;
 use storage::archive::object::ObjectArchive;
-use storage::disk::RealDisk;
+use storage::disk::{Disk as _, RealDisk};
 use storage::log::segment::SegmentOptions;
 use storage::store::{Store, StoreOptions};
 
@@ -37,6 +37,9 @@ use crate::metrics::Metrics;
 
 /// What tokens name as their issuer when no public URL is configured.
 const ISSUER_DEFAULT: &str = "bulkhead";
+
+/// What a new store takes beside its log: keys, an empty view, the platform's own compartment.
+const BEGIN_BYTES: u64 = 8 << 20;
 
 /// An open data directory: what lasts, without anyone acting on it.
 pub struct Vault {
@@ -56,6 +59,7 @@ impl Vault {
 
     fn open_blocking(config: &Config) -> Result<Self, StartError> {
         let dir = &config.data.dir;
+        check_room(config)?;
         let archive = ObjectArchive::open(&archive_options(config)?)?;
         let store = Store::open(StoreOptions {
             archive: Some(archive),
@@ -79,6 +83,25 @@ impl Vault {
         let Self { store, anchors } = self;
         drop(anchors);
         close(store).await
+    }
+}
+
+/// Refuses to begin a store where it could take no record. One that is there is opened in any case:
+/// it can be read.
+fn check_room(config: &Config) -> Result<(), StartError> {
+    let dir = &config.data.dir;
+    if dir.join("FORMAT").exists() {
+        return Ok(());
+    }
+    let reserve_bytes = SegmentOptions::default().reserve_bytes;
+    let needed_bytes = reserve_bytes + config.data.segment_bytes + BEGIN_BYTES;
+    let Some(there) = dir.ancestors().find(|dir| dir.exists()) else { return Ok(()) };
+    match RealDisk.available_bytes(there) {
+        Ok(Some(available_bytes)) if available_bytes < needed_bytes => {
+            Err(StartError::TooSmall { dir: dir.clone(), available_bytes, needed_bytes })
+        }
+        // Where the disk cannot say, a write that does not fit will.
+        _ => Ok(()),
     }
 }
 

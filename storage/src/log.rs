@@ -68,6 +68,15 @@ pub enum Health {
     Poisoned(String),
 }
 
+/// Why records are refused for want of space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shortage {
+    /// What is free on the disk, in bytes, where it can say.
+    pub available_bytes: Option<u64>,
+    /// What must stay free.
+    pub reserve_bytes: u64,
+}
+
 /// What the log knows of itself, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStats {
@@ -165,6 +174,10 @@ pub trait CommitLog: Send + Sync + 'static {
     fn tenants(&self) -> Vec<TenantId>;
     /// Whether appends are taken.
     fn health(&self) -> Health;
+    /// Whether appends are answered [`Full`](Appended::Full) at present, and why.
+    fn shortage(&self) -> Option<Shortage> {
+        None
+    }
     /// Counters.
     fn stats(&self) -> LogStats;
     /// What was mended when the log was opened (a cut tail), for the operator.

@@ -67,6 +67,10 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
         assert_eq!((refused.status, refused.problem().as_str()), (503, "storage-full"), "{what}");
         assert!(refused.header("retry-after").is_some(), "{refused:?}");
         refusals += 1;
+        let ready = node.ops.get("/readyz", 200).json();
+        assert_eq!((&ready["ready"], &ready["writes"]), (&json!(true), &json!("storage-full")));
+        let metrics = node.ops.get("/metrics", 200).text();
+        assert!(metrics.contains("\nbulkhead_storage_full 1\n"), "{metrics}");
         check_ends(&tenant, &form, &kept);
         fs::remove_file(&file).expect("ballast");
         let name = format!("after round {round}");
@@ -75,6 +79,11 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
             (reply.status == 201).then(|| reply.str("/id"))
         });
         kept.push((id, name));
+        assert_eq!(node.ops.get("/readyz", 200).json(), json!({"ready": true}));
+        let log = node.stderr();
+        for line in ["the disk is full: writes are refused", "the disk has space again"] {
+            assert_eq!(log.matches(line).count() as u64, round, "{line}: {log}");
+        }
     }
     // Now all there is. The view may fail for good; the log does not, and a restart makes it good.
     let file = disk.path().join("ballast");
@@ -97,6 +106,47 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
         "ATTACK full rounds={rounds} refused={refusals} acknowledged={} lost=0 failed_reopenings=0",
         kept.len()
     );
+}
+
+#[test]
+fn a_first_start_on_a_disk_that_is_too_small_says_how_much_is_needed() {
+    let disk = match LoopDisk::make(100 << 20) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED: a full disk under the real program: {why}");
+            return;
+        }
+    };
+    let data = disk.path().join("data");
+    let why = Launcher::on(&data).try_serve().err().expect("it does not start");
+    assert!(why.contains("at least 136 MiB must be free"), "{why}");
+    assert!(!data.join("keys/kek").exists(), "nothing was made");
+    let node = Launcher::on(&data).set("data.segment_bytes", "1048576").serve();
+    drop(node);
+}
+
+#[test]
+fn a_node_starts_on_a_full_disk_and_serves_reads() {
+    let disk = match LoopDisk::make(IMAGE_BYTES) {
+        Ok(disk) => disk,
+        Err(why) => {
+            println!("SKIPPED: a full disk under the real program: {why}");
+            return;
+        }
+    };
+    let launcher = Launcher::on(&disk.path().join("data")).set("data.segment_bytes", "1048576");
+    let mut node = launcher.serve();
+    let mut tenant = Tenant::sign_up(&node.client, "acme");
+    let form = tenant.form_with(json!({"title": "Full", "schema": name_schema()}));
+    let id = submit(&tenant, &form, "Ada").str("/id");
+    assert!(node.terminate().success());
+    let reserve_bytes = SegmentOptions::default().reserve_bytes;
+    ballast(&disk.path().join("ballast"), disk.free_bytes() - reserve_bytes / 2);
+    let node = launcher.serve();
+    tenant.move_to(&node.client);
+    check_ends(&tenant, &form, &[(id, "Ada".to_owned())]);
+    let refused = submit(&tenant, &form, "Grace");
+    assert_eq!((refused.status, refused.problem().as_str()), (503, "storage-full"), "{refused:?}");
 }
 
 #[test]

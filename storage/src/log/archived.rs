@@ -12,6 +12,7 @@ use crate::log::Health;
 use crate::log::LogError;
 use crate::log::LogStats;
 use crate::log::SealedSegment;
+use crate::log::Shortage;
 use crate::log::Tail;
 use crate::log::segment::cold::ColdSegments;
 use crate::record::Record;
@@ -68,6 +69,9 @@ impl CommitLog for ArchivedLog {
     }
     fn health(&self) -> Health {
         self.log.health()
+    }
+    fn shortage(&self) -> Option<Shortage> {
+        self.log.shortage()
     }
     fn stats(&self) -> LogStats {
         self.log.stats()

@@ -33,6 +33,7 @@ use crate::log::Health;
 use crate::log::LogError;
 use crate::log::LogStats;
 use crate::log::SealedSegment;
+use crate::log::Shortage;
 use crate::log::Tail;
 use crate::record::Record;
 
@@ -47,6 +48,7 @@ mod queue;
 mod reader;
 mod recovery;
 mod salvage;
+mod space;
 mod tables;
 
 /// The most a group may be set to. The end of the log is written again on open up to this length.
@@ -149,6 +151,7 @@ struct Shared {
     tables: RwLock<tables::Tables>,
     queue: queue::Queue,
     cache: reader::Cache,
+    space: space::Space,
 }
 
 impl Shared {
@@ -191,6 +194,7 @@ impl SegmentLog {
             tables: RwLock::new(tables),
             queue: queue::Queue::new(options.queue_bytes_max),
             cache: reader::Cache::default(),
+            space: space::Space::new(options.reserve_bytes),
         });
         let letting_go = Mutex::new(next_number);
         let committer =
@@ -282,6 +286,10 @@ impl CommitLog for SegmentLog {
 
     fn health(&self) -> Health {
         self.shared.queue.health()
+    }
+
+    fn shortage(&self) -> Option<Shortage> {
+        self.shared.space.shortage(&*self.shared.disk, &self.shared.dir)
     }
 
     fn stats(&self) -> LogStats {

@@ -113,7 +113,10 @@ impl Committer {
         // Durable is answered only after the tables know it: whoever is answered may read at once.
         let (answer, is_healthy) = match outcome {
             Ok(()) => (Appended::Durable, true),
-            Err(Failure::Full) => (Appended::Full, true),
+            Err(Failure::Full) => {
+                self.shared.space.note_full(&*self.shared.disk, &self.shared.dir);
+                (Appended::Full, true)
+            }
             Err(Failure::Nothing(what, error)) => {
                 self.poison(what, &error);
                 (Appended::Poisoned, false)
@@ -160,7 +163,7 @@ impl Committer {
     }
 
     fn write(&mut self, placed: &[Placed]) -> Result<(), Failure> {
-        if !self.has_reserve() {
+        if !self.shared.space.has_reserve(&*self.shared.disk, &self.shared.dir) {
             return Err(Failure::Full);
         }
         self.make_room()?;
@@ -186,15 +189,8 @@ impl Committer {
             (&placed.waiting.record.header, (base + placed.offset as u64) as u32)
         });
         self.shared.tables_mut().commit(active.number, bytes, headers);
+        self.shared.space.note_written();
         Ok(())
-    }
-
-    /// Whether what must stay free is free. Where the disk cannot say, a write that does not fit will.
-    fn has_reserve(&self) -> bool {
-        match self.shared.disk.available_bytes(&self.shared.dir) {
-            Ok(Some(bytes)) => bytes >= self.options.reserve_bytes,
-            Ok(None) | Err(_) => true,
-        }
     }
 
     /// Sees to it that there is an active segment with room for the group. A segment without a
