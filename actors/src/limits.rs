@@ -112,6 +112,12 @@ pub const TEAM_MEMBERS_MAX: usize = 1_000;
 pub const SECRETS_MAX: usize = 4;
 /// Sessions one user may have; the oldest ends when another starts.
 pub const SESSIONS_MAX: usize = 50;
+/// API keys one tenant may have.
+pub const API_KEYS_MAX: usize = 500;
+/// How long an API key lasts when nobody says: 90 days.
+pub const API_KEY_MS_DEFAULT: u64 = 90 * 24 * 60 * 60 * 1000;
+/// How long an API key may last: 365 days.
+pub const API_KEY_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
 /// How long a session lasts after it was last refreshed.
 pub const SESSION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Past states that are kept in memory for those who look at them.

@@ -9,7 +9,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use storage::id::{SessionId, TenantId, UserId};
+use storage::id::{Id as _, SessionId, TenantId, UserId};
+
+pub use self::scopes::{Scopes, ServicePrincipal};
+
+mod scopes;
 
 /// What a principal is within one tenant.
 #[derive(
@@ -92,6 +96,10 @@ impl Roles {
     pub const fn contains(self, role: Role) -> bool {
         self.0 & role.bit() != 0
     }
+    /// Whether no role is in the set.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
 }
 
 /// A capability. Implemented only by the table in this file.
@@ -166,6 +174,8 @@ actions! {
     ReadUsage = "usage:read", privileged, [Owner Admin], "See what counts against the plan.";
     ReadIntegrations = "integrations:read", privileged, [Owner Admin], "See integrations and what they received.";
     WriteIntegrations = "integrations:write", privileged, [Owner Admin], "Create, toggle and re-key integrations.";
+    ReadApiKeys = "api-keys:read", privileged, [Owner Admin Member], "See API keys, without what proves them; members: their own.";
+    WriteApiKeys = "api-keys:write", privileged, [Owner Admin Member], "Create, change and revoke API keys with rights one has oneself; members: their own.";
     ReadTenants = "platform-tenants:read", privileged, [PlatformAdmin], "List tenants, without their content.";
     WriteTenants = "platform-tenants:write", privileged, [PlatformAdmin], "Create, suspend and resume tenants, change plans.";
     VerifyAudit = "platform-audit:verify", privileged, [PlatformAdmin], "Verify any tenant's audit chain.";
@@ -179,6 +189,8 @@ actions! {
 pub enum Principal {
     /// A signed-in person.
     User(Arc<UserPrincipal>),
+    /// An API key.
+    Service(Arc<ServicePrincipal>),
     /// Someone who has not proven who they are.
     Anonymous,
     /// The sender of a webhook; the signature is checked by the tenant.
@@ -207,39 +219,82 @@ pub enum Denied {
     /// Another tenant's: must look absent.
     #[error("the target is not the caller's tenant")]
     Hidden,
-    /// The role does not include the action.
-    #[error("the role {role} does not include {action}")]
+    /// The role, or the key's scopes, do not include the action.
+    #[error("the credential does not include {action}")]
     Forbidden {
         /// The missing capability.
         action: &'static str,
-        /// The role held.
-        role: Role,
     },
 }
 
-/// What a verified access token allows: one tenant, one person.
+/// What a verified credential allows: one tenant, one person or service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     tenant: TenantId,
-    principal: Arc<UserPrincipal>,
+    bearer: Bearer,
+}
+
+/// Whose credential it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Bearer {
+    Person(Arc<UserPrincipal>),
+    Service(Arc<ServicePrincipal>),
 }
 
 impl Grant {
-    /// Made by whoever verified the token.
+    /// Made by whoever verified the access token.
     pub fn new(tenant: TenantId, principal: UserPrincipal) -> Self {
-        Self { tenant, principal: Arc::new(principal) }
+        Self { tenant, bearer: Bearer::Person(Arc::new(principal)) }
     }
-    /// The tenant of the token.
+    /// Made by whoever had the tenant verify the API key.
+    pub fn of_service(tenant: TenantId, principal: ServicePrincipal) -> Self {
+        Self { tenant, bearer: Bearer::Service(Arc::new(principal)) }
+    }
+    /// The tenant of the credential.
     pub fn tenant(&self) -> TenantId {
         self.tenant
     }
-    /// The person of the token.
-    pub fn user(&self) -> &UserPrincipal {
-        &self.principal
+    /// The person, if it is an access token.
+    pub fn person(&self) -> Option<&UserPrincipal> {
+        match &self.bearer {
+            Bearer::Person(person) => Some(person),
+            Bearer::Service(_) => None,
+        }
     }
-    /// The person of the token, as an asker.
+    /// The service, if it is an API key.
+    pub fn service(&self) -> Option<&ServicePrincipal> {
+        match &self.bearer {
+            Bearer::Person(_) => None,
+            Bearer::Service(service) => Some(service),
+        }
+    }
+    /// The id of the credential itself: the session's, or the key's.
+    pub fn credential(&self) -> &[u8; 16] {
+        match &self.bearer {
+            Bearer::Person(person) => person.session.as_bytes(),
+            Bearer::Service(service) => service.key.as_bytes(),
+        }
+    }
+    /// The id of whoever holds it: the person's, or the key's.
+    pub fn holder(&self) -> String {
+        match &self.bearer {
+            Bearer::Person(person) => person.user.to_string(),
+            Bearer::Service(service) => service.key.to_string(),
+        }
+    }
+    /// Whoever holds the credential, as an asker.
     pub fn principal(&self) -> Principal {
-        Principal::User(self.principal.clone())
+        match &self.bearer {
+            Bearer::Person(person) => Principal::User(person.clone()),
+            Bearer::Service(service) => Principal::Service(service.clone()),
+        }
+    }
+    /// Whether it includes a capability.
+    pub fn allows(&self, capability: &Capability) -> bool {
+        match &self.bearer {
+            Bearer::Person(person) => capability.roles.contains(person.role),
+            Bearer::Service(service) => service.scopes.contains(capability),
+        }
     }
     /// The one capability check.
     pub fn permit<A: Action>(&self, target: TenantId) -> Result<Permit<A>, Denied> {
@@ -247,9 +302,8 @@ impl Grant {
         if self.tenant != target {
             return Err(Denied::Hidden);
         }
-        let role = self.principal.role;
-        if !A::ROW.roles.contains(role) {
-            return Err(Denied::Forbidden { action: A::NAME, role });
+        if !self.allows(A::ROW) {
+            return Err(Denied::Forbidden { action: A::NAME });
         }
         Ok(Permit { tenant: target, principal: self.principal(), action: PhantomData })
     }
@@ -298,7 +352,6 @@ impl Permit<ReceiveWebhook> {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use storage::id::Id;
 
     /// A permit for whatever a test has to do.
     pub(crate) fn by_test<A: Action>(tenant: TenantId) -> Permit<A> {

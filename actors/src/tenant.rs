@@ -39,6 +39,7 @@ mod stats;
 
 // The rooms of a tenant: one file a resource.
 pub mod acl;
+pub mod api_keys;
 pub mod audit;
 pub mod directory;
 pub mod forms;

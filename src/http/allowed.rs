@@ -2,21 +2,20 @@
 //!
 //! [`admit`] runs for every matched request before its handler and its extractors, by what the row in
 //! the table says; [`Allowed`] turns its outcome into the permit that a tenant asks for. Warm, that is
-//! a look into the verified-token cache, one rate check and a bit test: no actor is asked.
+//! a look at what this thread knows of the credential, one rate check and a bit test: no actor is asked.
 
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use actix_web::dev::{Payload, ServiceRequest};
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpRequest, web};
 use actors::audit::entry::Named;
 use actors::call::{Answered, Origin};
-use actors::permit::{
-    Action, Capability, Grant, Permit, ReadHistory, ReadOwnProfile, UserPrincipal,
-};
+use actors::permit::{Action, Capability, Grant, Permit, ReadHistory, ReadOwnProfile};
 use actors::rate::{Class, Decision, Scope};
+use actors::tenant::api_keys::text::PresentedKey;
 use actors::tenant::as_of::{LookBack, RecordLookBack, Seen};
 use actors::tenant::cx::{Command, Query};
 use actors::tenant::forms::glass::{BreakGlass, FormRead};
@@ -26,21 +25,25 @@ use serde_json::Value;
 use storage::id::{Id as _, TenantId};
 use storage::store::Store;
 
+use self::credential::Credential;
 use crate::http::app::App;
 use crate::http::past::{self, Looked};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{RequestContext, context, idempotency};
 use crate::http::routes::Access;
-use crate::http::tokens::TokenError;
-use crate::limits::{QUERY_BYTES_MAX, TOKEN_BYTES_MAX};
+use crate::limits::QUERY_BYTES_MAX;
+
+mod credential;
 
 /// Why a request does not reach its handler.
-pub(crate) enum Refusal {
+enum Refusal {
     /// It is answered at once.
     Now(Problem),
     /// It is answered after the tenant has said that the credential still stands, and has written
     /// the refusal down if the capability is privileged.
     OnRecord { grant: Grant, capability: &'static Capability },
+    /// The tenant has to say first whether the API key is good.
+    Unproven(PresentedKey),
 }
 
 impl From<Problem> for Refusal {
@@ -49,12 +52,33 @@ impl From<Problem> for Refusal {
     }
 }
 
-/// Whether a request may go on to its handler.
-pub(crate) fn admit(
+/// Whether a request may go on to its handler. Waits for an actor only where an API key is not known yet
+/// or a capability is missing.
+pub(crate) async fn admit(
     app: &App,
     request: &ServiceRequest,
     context: &RequestContext,
-) -> Result<(), Refusal> {
+) -> Result<(), Problem> {
+    let refusal = match judge(app, request, context) {
+        Err(Refusal::Unproven(presented)) => {
+            let grant = prove(app, context, presented).await?;
+            enter(app, request, context, grant).err()
+        }
+        outcome => outcome.err(),
+    };
+    match refusal {
+        None => Ok(check_query(request.query_string(), context.route.query)?),
+        Some(Refusal::Now(problem)) => Err(problem),
+        Some(Refusal::OnRecord { grant, capability }) => {
+            Err(on_record(app, request, context, &grant, capability).await)
+        }
+        // Entering takes a proven key as it is.
+        Some(Refusal::Unproven(_)) => Err(Problem::new(Kind::INVALID_TOKEN)),
+    }
+}
+
+/// What can be said without asking anybody.
+fn judge(app: &App, request: &ServiceRequest, context: &RequestContext) -> Result<(), Refusal> {
     match context.route.access {
         Access::Public => charge_address(app, context, context.route.class)?,
         Access::Hook => {
@@ -64,36 +88,75 @@ pub(crate) fn admit(
                 return Err(Problem::not_found().into());
             }
         }
-        Access::Tenant(capability) => {
-            let grant = match authenticate(app, request.headers()) {
-                Ok(grant) => grant,
+        Access::Tenant(_) => {
+            let suffices = |grant: &Grant| missing(request, context, grant).is_none();
+            match credential::read(app, context, request.headers(), suffices) {
+                Ok(Credential::Known(grant)) => enter(app, request, context, grant)?,
+                Ok(Credential::Unproven(presented)) => return Err(Refusal::Unproven(presented)),
                 Err(problem) => {
                     // Guessing tokens spends the guesser's budget, nobody else's.
                     charge_address(app, context, Class::Api)?;
                     return Err(problem.into());
                 }
-            };
-            check_host(app, request, &grant)?;
-            charge(app, context, context.route.class, &grant)?;
-            // Looking at what was takes more than looking at what is.
-            let is_of_past = past::is_asked_for(request.query_string());
-            let needed = [Some(capability), is_of_past.then_some(ReadHistory::ROW)];
-            let role = grant.user().role;
-            let missing = needed.into_iter().flatten().find(|row| !row.roles.contains(role));
-            if let Some(capability) = missing {
-                return Err(Refusal::OnRecord { grant, capability });
             }
-            // The cell is empty: a request is admitted once.
-            let _ = context.grant.set(grant);
         }
     }
-    check_query(request.query_string(), context.route.query)?;
     Ok(())
+}
+
+/// The first capability that the request takes and the credential does not have.
+fn missing(
+    request: &ServiceRequest,
+    context: &RequestContext,
+    grant: &Grant,
+) -> Option<&'static Capability> {
+    let Access::Tenant(capability) = context.route.access else { return None };
+    // Looking at what was takes more than looking at what is.
+    let is_of_past = past::is_asked_for(request.query_string());
+    let needed = [Some(capability), is_of_past.then_some(ReadHistory::ROW)];
+    needed.into_iter().flatten().find(|row| !grant.allows(row))
+}
+
+/// Takes a good credential: its host, its budgets, its rights.
+fn enter(
+    app: &App,
+    request: &ServiceRequest,
+    context: &RequestContext,
+    grant: Grant,
+) -> Result<(), Refusal> {
+    check_host(app, request, &grant)?;
+    charge(app, context, context.route.class, &grant)?;
+    if let Some(capability) = missing(request, context, &grant) {
+        return Err(Refusal::OnRecord { grant, capability });
+    }
+    // The cell is empty: a request is admitted once.
+    let _ = context.grant.set(grant);
+    Ok(())
+}
+
+/// Has the tenant say whose key it is. Bad keys of every kind are answered alike.
+async fn prove(
+    app: &App,
+    context: &RequestContext,
+    presented: PresentedKey,
+) -> Result<Grant, Problem> {
+    // Before anybody is asked: guesses are bounded by where they come from. A good key costs its address
+    // one request a day and thread.
+    charge_address(app, context, Class::Api)?;
+    let proven = app.api_keys.prove(&app.tenants, context.api_key.get(), presented).await?;
+    proven.ok_or_else(|| Problem::new(Kind::INVALID_TOKEN))
+}
+
+/// Learns from the answer: a key that its tenant does not take any more is not known any more.
+pub(crate) fn learn(app: &App, context: &RequestContext, status: StatusCode) {
+    if let (StatusCode::UNAUTHORIZED, Some(print)) = (status, context.api_key.get()) {
+        app.api_keys.forget(&print);
+    }
 }
 
 /// Has the tenant check that the credential still stands, and write down that a privileged capability
 /// was refused; says what to answer. Whose rights changed is told so, not that they are forbidden.
-pub(crate) async fn on_record(
+async fn on_record(
     app: &App,
     request: &ServiceRequest,
     context: &RequestContext,
@@ -106,6 +169,8 @@ pub(crate) async fn on_record(
         Ok(tenant) if capability.privileged => {
             tenant.record_refusal(grant, origin, capability, target).await
         }
+        // A key was proven for this very request.
+        Ok(_) if grant.service().is_some() => Ok(()),
         Ok(tenant) => match grant.permit(grant.tenant()) {
             Ok(permit) => tenant.query(permit, CheckStanding::<ReadOwnProfile>::default()).await,
             Err(denied) => return Problem::internal(denied),
@@ -121,11 +186,12 @@ pub(crate) async fn on_record(
 
 /// What a refused request was about: the record in its path, or else the kind of resource.
 fn target(context: &RequestContext, path: &str) -> Named {
-    const KINDS: [(&str, &str); 10] = [
+    const KINDS: [(&str, &str); 11] = [
         ("fm_", "form"),
         ("sb_", "submission"),
         ("us_", "user"),
         ("tm_", "team"),
+        ("ak_", "api-key"),
         ("in_", "integration"),
         ("tn_", "tenant"),
         ("se_", "session"),
@@ -142,28 +208,6 @@ fn target(context: &RequestContext, path: &str) -> Named {
         Some((kind, id)) => Named::new(kind, id),
         None => Named::new("route", context.route.id),
     }
-}
-
-/// The grant of exactly one `Authorization: Bearer` header.
-fn authenticate(app: &App, headers: &HeaderMap) -> Result<Grant, Problem> {
-    let missing = || Problem::new(Kind::UNAUTHENTICATED);
-    let mut values = headers.get_all(header::AUTHORIZATION);
-    let value = values.next().ok_or_else(missing)?;
-    if values.next().is_some() {
-        return Err(missing());
-    }
-    if value.len() > TOKEN_BYTES_MAX {
-        return Err(Problem::new(Kind::INVALID_TOKEN));
-    }
-    let text = value.to_str().map_err(|_| missing())?;
-    let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(missing());
-    }
-    app.tokens.verify(token, app.env.now_ms()).map_err(|error| match error {
-        TokenError::NoTenant => Problem::new(Kind::NO_TENANT),
-        TokenError::Invalid | TokenError::Expired => Problem::new(Kind::INVALID_TOKEN),
-    })
 }
 
 /// A host that names a tenant has to name the token's.
@@ -216,10 +260,10 @@ fn check_query(query: &str, known: &[&str]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Takes a request from the budgets of its tenant and its token.
+/// Takes a request from the budgets of its tenant and its token or key.
 fn charge(app: &App, context: &RequestContext, class: Class, grant: &Grant) -> Result<(), Problem> {
     let tenant = app.limits.key(grant.tenant().as_bytes());
-    let token = app.limits.key(grant.user().session.as_bytes());
+    let token = app.limits.key(grant.credential());
     settle(context, app.limits.check(class, &[(Scope::Tenant, tenant), (Scope::Token, token)]))
 }
 
@@ -320,10 +364,10 @@ impl<A: Action> Allowed<A> {
         self.permit.tenant()
     }
 
-    /// Who asks.
-    pub fn user(&self) -> &UserPrincipal {
+    /// Whose idempotency keys and wrong guesses these are: the person's id, or the API key's.
+    pub fn account(&self) -> String {
         // Set before the handler ran: `take` has read it.
-        self.context.grant.get().expect("an allowed request has a grant").user()
+        self.context.grant.get().expect("an allowed request has a grant").holder()
     }
 
     /// Where the request came from, for the audit log.
@@ -364,7 +408,7 @@ impl<A: Action> Allowed<A> {
         C: Command<Action = A>,
     {
         let key = if self.context.route.idempotent {
-            idempotency(&self.request, &self.user().user.to_string())?
+            idempotency(&self.request, &self.account())?
         } else {
             None
         };
@@ -442,37 +486,4 @@ impl<A: Action> Allowed<A> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_host_under_the_base_domain_names_a_tenant() {
-        let slug = |host| slug_of(host, "Example.com");
-        assert_eq!(slug("acme.example.com").as_deref(), Some("acme"));
-        assert_eq!(slug("ACME.example.com:8443").as_deref(), Some("acme"));
-        assert_eq!(slug("acme.example.com.").as_deref(), Some("acme"));
-        assert_eq!(slug("a.b.example.com").as_deref(), Some("a.b"));
-        for other in [
-            "example.com",
-            "notexample.com",
-            "example.com.evil.org",
-            "127.0.0.1:80",
-            "[::1]:80",
-            "",
-        ] {
-            assert_eq!(slug(other), None, "{other}");
-        }
-    }
-
-    #[test]
-    fn a_parameter_that_the_row_does_not_name_is_refused() {
-        assert!(check_query("limit=1&cursor=x", &["limit", "cursor"]).is_ok());
-        assert!(check_query("", &[]).is_ok());
-        for query in ["tenant=tn_1", "limit=1&x", "%6cimit=1", "limit=1&", "LIMIT=1"] {
-            let problem = check_query(query, &["limit"]).expect_err(query);
-            assert_eq!(problem.kind(), Kind::INVALID, "{query}");
-        }
-        let long = format!("limit={}", "1".repeat(QUERY_BYTES_MAX));
-        assert_eq!(check_query(&long, &["limit"]).expect_err("long").kind(), Kind::URI_TOO_LONG);
-    }
-}
+mod tests;

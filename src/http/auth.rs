@@ -7,7 +7,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::permit::{Action as _, Grant, Permit, Role, UserPrincipal, WriteOwnSessions};
+use actors::permit::{Action as _, Permit, Role, UserPrincipal, WriteOwnSessions};
 use actors::rate::Class;
 use actors::supervisor::NewTenant;
 use actors::tenant::directory::{NewOwner, by_the_node};
@@ -159,9 +159,9 @@ impl TokensView {
     /// Makes the access token of an opened session.
     pub(crate) fn new(app: &App, opened: Opened) -> Self {
         let Opened { tenant, user, email, role, authz, session, refresh_token } = opened;
-        let grant = Grant::new(tenant.id, UserPrincipal { user, session, role, authz });
+        let person = UserPrincipal { user, session, role, authz };
         Self {
-            access_token: app.tokens.issue(&grant, app.env.now_ms()),
+            access_token: app.tokens.issue(tenant.id, &person, app.env.now_ms()),
             tenant,
             user: SignedInView { id: user, email, role },
             refresh_token,

@@ -18,7 +18,7 @@ use actors::rate::Decision;
 use futures_util::FutureExt as _;
 use futures_util::future::{LocalBoxFuture, try_join_all};
 
-use crate::http::allowed::{self, Refusal};
+use crate::http::allowed;
 use crate::http::app::App;
 use crate::http::extract::BodyLimits;
 use crate::http::headers::{self, Sealing};
@@ -171,15 +171,17 @@ impl Edge {
         context: &RequestContext,
         request: ServiceRequest,
     ) -> ServiceResponse {
-        let refused = match allowed::admit(&self.app, &request, context) {
-            Ok(()) => return self.call(index, request).await,
-            Err(Refusal::Now(problem)) => problem,
-            Err(Refusal::OnRecord { grant, capability }) => {
-                allowed::on_record(&self.app, &request, context, &grant, capability).await
+        match allowed::admit(&self.app, &request, context).await {
+            Ok(()) => {
+                let response = self.call(index, request).await;
+                allowed::learn(&self.app, context, response.status());
+                response
             }
-        };
-        self.app.metrics.refused(refused.kind().code);
-        request.error_response(refused)
+            Err(refused) => {
+                self.app.metrics.refused(refused.kind().code);
+                request.error_response(refused)
+            }
+        }
     }
 
     async fn call(&self, index: usize, request: ServiceRequest) -> ServiceResponse {

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 use storage::id::{
-    CommentId, EventId, ExportId, FormId, IntegrationId, RestoreId, SecretId, SessionId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, IntegrationId, RestoreId, SecretId, SessionId,
     SubmissionId, TeamId, TenantId, UserId,
 };
 
@@ -182,7 +182,7 @@ macro_rules! segments {
     )*};
 }
 
-segments! { CommentId EventId ExportId FormId IntegrationId RestoreId SecretId SessionId SubmissionId TeamId TenantId UserId String u64 }
+segments! { ApiKeyId CommentId EventId ExportId FormId IntegrationId RestoreId SecretId SessionId SubmissionId TeamId TenantId UserId String u64 }
 
 impl<A: Segment, B: Segment> PathIds for (A, B) {
     const COUNT: usize = 2;

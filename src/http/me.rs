@@ -108,7 +108,7 @@ async fn change_password(
     Json(body): Json<ChangePasswordBody>,
 ) -> Result<HttpResponse, Problem> {
     // A stolen access token must not become a way to guess the password.
-    let account = asking.user().user.to_string();
+    let account = asking.account();
     limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
     let (email, current) = asking.query(ReadOwnCredential).await?;
     check_new("/new_password", &body.new_password, &email)

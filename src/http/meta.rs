@@ -111,6 +111,8 @@ struct CapabilityView {
     roles: Vec<&'static str>,
     /// Whether being refused it is written to the tenant's audit log.
     privileged: bool,
+    /// Whether an API key can have it, as one of its scopes.
+    api_keys: bool,
 }
 
 /// A kind of problem.
@@ -203,6 +205,7 @@ async fn capabilities() -> Result<HttpResponse, Problem> {
             .map(Role::name)
             .collect(),
         privileged: row.privileged,
+        api_keys: row.is_scope(),
     });
     let matrix = Matrix {
         roles: Role::ALL.into_iter().map(Role::name).collect(),

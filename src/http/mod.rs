@@ -34,9 +34,11 @@ pub mod request;
 pub mod routes;
 
 pub mod passwords;
+pub mod services;
 pub mod tokens;
 
 // The resources: their rows of the table and their handlers.
+pub mod api_keys;
 pub mod audit;
 pub mod auth;
 pub mod exports;

@@ -42,6 +42,9 @@ pub fn document() -> Value {
             "securitySchemes": {"bearer": {
                 "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
                 "description": "An access token from `/v1/auth/sign-in`.",
+            }, "apiKey": {
+                "type": "http", "scheme": "bearer", "bearerFormat": "bk_…",
+                "description": "An API key from `/v1/api-keys` with the operation's capability among its scopes.",
             }},
             "parameters": parameters(),
             "headers": headers(),
@@ -68,7 +71,11 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     });
     match route.access {
         Access::Tenant(capability) => {
-            operation["security"] = json!([{"bearer": []}]);
+            operation["security"] = if capability.is_scope() {
+                json!([{"bearer": []}, {"apiKey": []}])
+            } else {
+                json!([{"bearer": []}])
+            };
             operation["x-capability"] = json!(capability.name);
             operation["description"] =
                 json!(format!("Needs the capability `{}`: {}", capability.name, capability.means));

@@ -277,7 +277,7 @@ async fn create(
     Json(body): Json<CreateTenantBody>,
 ) -> Result<HttpResponse, Problem> {
     body.check()?;
-    let key = idempotency(&request, &allowed.user().user.to_string())?;
+    let key = idempotency(&request, &allowed.account())?;
     let CreateTenantBody { slug, name, plan, owner } = body;
     let owner = match owner {
         // No hash for what cannot be; that it cannot is said, and written down, by the directory.

@@ -51,13 +51,13 @@ kinds! {
     MALFORMED: "malformed-body", BAD_REQUEST, "The body is not well-formed", "The body is not JSON, or nests too deeply. `detail` says where it broke.";
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", BAD_REQUEST, "The idempotency key is not usable", "Send one `Idempotency-Key` of 1 to 255 visible ASCII characters, best a random UUID in quotes.";
     BAD_REQUEST: "bad-request", BAD_REQUEST, "The request is not well-formed", "A header that must come once came twice, or the request is not what HTTP allows. `detail` says which.";
-    UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A credential is needed", "Send exactly one `Authorization: Bearer …` header with an access token from `/v1/auth/sign-in`.";
-    INVALID_TOKEN: "invalid-token", UNAUTHORIZED, "The credential is not valid", "The token is malformed, expired or revoked, or its holder's rights changed. Refresh it or sign in again.";
+    UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A credential is needed", "Send exactly one `Authorization: Bearer …` header with an access token from `/v1/auth/sign-in` or an API key.";
+    INVALID_TOKEN: "invalid-token", UNAUTHORIZED, "The credential is not valid", "The token or API key is malformed, expired or revoked, or its holder's rights changed. Refresh the token or sign in again; make another key.";
     BAD_CREDENTIALS: "bad-credentials", UNAUTHORIZED, "The credentials are wrong", "Tenant, e-mail address, password or refresh token do not match. Which one is not said.";
     WEBHOOK_SIGNATURE: "webhook-signature", UNAUTHORIZED, "The signature is wrong", "No active secret of the integration made this signature over these bytes within the allowed time.";
     TRIAL_ENDED: "trial-ended", PAYMENT_REQUIRED, "The trial has ended", "Reading goes on working. Writing needs a plan.";
     PLAN_QUOTA: "plan-quota", PAYMENT_REQUIRED, "The plan's quota is used up", "`quota` names what is used up and `limit` how much the plan gives. Remove something or change the plan.";
-    FORBIDDEN: "forbidden", FORBIDDEN, "Not allowed", "The credential is good, the right is missing. `action` names it; `/v1/meta/capabilities` says which roles have it.";
+    FORBIDDEN: "forbidden", FORBIDDEN, "Not allowed", "The credential is good, the right is missing. `action` names it; `/v1/meta/capabilities` says which roles have it and whether an API key can.";
     NO_TENANT: "no-tenant", FORBIDDEN, "The token names no tenant", "Every request acts within the one tenant that its token names.";
     FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects a submission that they made, changed or handed in.";
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";
@@ -77,6 +77,7 @@ kinds! {
     STILL_DRAFT: "still-draft", CONFLICT, "The submission is a draft", "Submit it first.";
     TOO_MANY_SECRETS: "too-many-secrets", CONFLICT, "Too many active secrets", "Remove an old secret of the integration first.";
     INTEGRATION_DISABLED: "integration-disabled", CONFLICT, "The integration is switched off", "Switch it on first.";
+    TOO_MANY_API_KEYS: "too-many-api-keys", CONFLICT, "Too many API keys", "As many API keys as a tenant may have are there. Revoke one that nobody uses.";
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
@@ -293,6 +294,7 @@ impl From<Conflict> for &'static Kind {
             Conflict::StillDraft => Kind::STILL_DRAFT,
             Conflict::TooManySecrets => Kind::TOO_MANY_SECRETS,
             Conflict::IntegrationDisabled => Kind::INTEGRATION_DISABLED,
+            Conflict::TooManyApiKeys => Kind::TOO_MANY_API_KEYS,
             Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
             Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,

@@ -9,8 +9,8 @@ use actors::rate::Class;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
-    audit, auth, exports, forms, hooks, integrations, me, members, meta, platform, restores,
-    submissions, teams, tenant, usage,
+    api_keys, audit, auth, exports, forms, hooks, integrations, me, members, meta, platform,
+    restores, submissions, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -283,6 +283,7 @@ const GROUPS: &[&[Route]] = &[
     exports::ROUTES,
     members::ROUTES,
     teams::ROUTES,
+    api_keys::ROUTES,
     forms::ROUTES,
     submissions::ROUTES,
     audit::ROUTES,

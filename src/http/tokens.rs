@@ -198,15 +198,14 @@ impl Tokens {
         })))
     }
 
-    /// Makes the access token of a grant, good for [`ACCESS_S`] from `now_ms` on.
-    pub fn issue(&self, grant: &Grant, now_ms: u64) -> String {
-        let user = grant.user();
+    /// Makes the access token of a person, good for [`ACCESS_S`] from `now_ms` on.
+    pub fn issue(&self, tenant: TenantId, user: &UserPrincipal, now_ms: u64) -> String {
         let now_s = now_ms / 1_000;
         let claims = Claims {
             iss: self.0.issuer.clone(),
             aud: AUDIENCE.to_owned(),
             sub: user.user,
-            tid: Value::String(grant.tenant().to_string()),
+            tid: Value::String(tenant.to_string()),
             sid: user.session,
             role: user.role,
             av: user.authz,

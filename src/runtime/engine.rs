@@ -31,6 +31,7 @@ use crate::config::{Config, archive_options};
 use crate::exports::Exports;
 use crate::http::app::App;
 use crate::http::passwords::Passwords;
+use crate::http::services::ApiKeys;
 use crate::http::tokens::Tokens;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -154,6 +155,7 @@ impl Engine {
         let inbox = WebhookInbox::start(&env);
         let issuer = config.http.public_url.as_deref().unwrap_or(ISSUER_DEFAULT);
         let tokens = Tokens::open(store.keystore(), issuer, &env)?;
+        let api_keys = ApiKeys::new(&env);
         let passwords = Passwords::new(&env, config.http.workers());
         let metrics = Metrics::new()?;
         let overflow = Overflow::new(config.archive.audit_policy());
@@ -199,6 +201,7 @@ impl Engine {
             tenants,
             limits,
             tokens,
+            api_keys,
             passwords,
             plans,
             inbox,

@@ -126,6 +126,8 @@ ids! {
     EventId = "ev";
     /// One secret of an integration.
     SecretId = "sk";
+    /// An API key: names it, without what proves it.
+    ApiKeyId = "ak";
     /// A restore of a tenant to an earlier time.
     RestoreId = "rs";
     /// An export of a tenant by its own people.

@@ -8,8 +8,8 @@
 //! as keyed digests (see `seal.rs`). The tenant is not part of a `Key`; the view puts it in front.
 
 use crate::id::{
-    CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId,
-    TeamId, TenantId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId,
+    SubmissionId, TeamId, TenantId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -79,6 +79,8 @@ keys! {
     Idempotency = b'i', true { day: u32, digest: Digest };
     /// A source of inbound webhooks.
     Integration = b'j', true { id: IntegrationId };
+    /// An API key, without what proves it.
+    ApiKey = b'k', false { id: ApiKeyId };
     /// Platform only: which tenant has a short name, by its keyed digest.
     Slug = b'n', false { digest: Digest };
     /// A bundle that the tenant's own people asked for.

@@ -2,7 +2,9 @@
 
 use bulkhead::http::routes::{Access, ROUTES, Route};
 
-use crate::kit::{Client, Fixture, Tenant, World, ends_the_caller, in_walking_order};
+use actors::permit::Scopes;
+
+use crate::kit::{Client, Fixture, Tenant, World, api_key, ends_the_caller, in_walking_order};
 
 const CANARY: &str = "canary-of-ada";
 
@@ -24,6 +26,8 @@ struct Stage {
     bob: Tenant,
     submitter: Client,
     platform: Client,
+    /// A key of Bob's with everything that a key can have.
+    key: Client,
 }
 
 impl Stage {
@@ -33,9 +37,10 @@ impl Stage {
         let bob = world.tenant("bob");
         let submitter = world.member(&ada, "member");
         let platform = world.platform_admin();
+        let key = api_key(&bob.owner, &Scopes::all().names().collect::<Vec<_>>()).0;
         // Something of Ada's that must never show anywhere else.
         ada.form(CANARY);
-        Self { world, ada, bob, submitter, platform }
+        Self { world, ada, bob, submitter, platform, key }
     }
 
     fn owner_of(&self, tenant: &Tenant, route: &Route) -> Client {
@@ -64,6 +69,10 @@ impl Stage {
             );
             let absent = Fixture::absent(serial).call(route, &self.owner_of(bob, route));
             assert_eq!(stranger.essence(), absent.essence(), "{route}: foreign and absent differ");
+            if matches!(route.access, Access::Tenant(row) if row.is_scope()) {
+                let service = fixture.call(route, &self.key);
+                assert_eq!(service.essence(), absent.essence(), "{route}: a foreign key differs");
+            }
         }
         assert_eq!(lsn(world, ada), before, "{route}: a stranger's call changed something");
 

@@ -3,6 +3,7 @@
 mod kit;
 
 mod acl;
+mod api_keys;
 mod archive;
 mod attack;
 mod audit;

@@ -313,6 +313,18 @@ async fn let_go(shelf: Arc<Shelf>, past: Weak<Past>) {
     }
 }
 
+/// As whom somebody asks now: what a look at the past goes by.
+pub(crate) struct AsksNow;
+
+impl Query for AsksNow {
+    type Action = ReadHistory;
+    type Reply = Principal;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Principal, TenantError> {
+        Ok(cx.principal.clone())
+    }
+}
+
 /// A look into a form of the past, with a reason in case one is needed. Says whether it was: then
 /// [`RecordLookBack`] has to be durable before the answer leaves.
 #[derive(Debug)]
@@ -436,6 +448,7 @@ mod tests {
         let id = storage::id::Id::from_bytes([0; 16]);
         let user = storage::id::Id::from_bytes([0; 16]);
         for key in [
+            Key::ApiKey { id: storage::id::Id::from_bytes([0; 16]) },
             Key::Audit { seq: 1 },
             Key::Idempotency { day: 1, digest: [0; 32] },
             Key::Integration { id: storage::id::Id::from_bytes([0; 16]) },

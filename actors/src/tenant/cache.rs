@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use storage::id::{FormId, SessionId, UserId};
+use storage::id::{ApiKeyId, FormId, SessionId, UserId};
 
 use crate::limits;
+use crate::permit::ServicePrincipal;
 use crate::tenant::forms::steps::Plan;
 
 /// What the tenant last saw of a session: whether its user's rights are what the token says.
@@ -14,6 +15,15 @@ pub struct Standing {
     /// The user's authorisation version.
     pub authz: u32,
     /// When the session ends, Unix milliseconds.
+    pub expires_ms: u64,
+}
+
+/// What the tenant last saw of an API key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyStanding {
+    /// As whom it asks.
+    pub principal: Arc<ServicePrincipal>,
+    /// When it ends, Unix milliseconds.
     pub expires_ms: u64,
 }
 
@@ -29,20 +39,40 @@ pub struct CompiledSchema {
     pub validator: jsonschema::Validator,
 }
 
+/// Whose rows a record changed, as far as something here depends on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Touched {
+    /// A person's own row, or one of their sessions.
+    User(UserId),
+    /// An API key's.
+    ApiKey(ApiKeyId),
+}
+
 /// The caches.
 #[derive(Default)]
 pub struct Caches {
     /// Sessions that were checked and have not changed since.
     pub standings: HashMap<(UserId, SessionId), Standing>,
+    /// API keys that were looked up and have not changed since, nor has who made them.
+    pub keys: HashMap<ApiKeyId, KeyStanding>,
     /// E-mail addresses for audit entries.
     pub emails: HashMap<UserId, String>,
     schemas: HashMap<FormId, Arc<CompiledSchema>>,
 }
 
 impl Caches {
-    /// Forgets what depends on a user's row or sessions.
-    pub fn forget_user(&mut self, user: UserId) {
+    /// Forgets what depends on such a row.
+    pub fn forget(&mut self, touched: Touched) {
+        match touched {
+            Touched::User(user) => self.forget_user(user),
+            Touched::ApiKey(key) => {
+                self.keys.remove(&key);
+            }
+        }
+    }
+    fn forget_user(&mut self, user: UserId) {
         self.standings.retain(|(id, _), _| *id != user);
+        self.keys.retain(|_, standing| standing.principal.user != user);
         self.emails.remove(&user);
     }
     /// The compiled schema of `form` at `version`, if kept.
@@ -66,6 +96,9 @@ impl Caches {
     }
     /// Bytes these caches take, roughly.
     pub fn resident_bytes(&self) -> usize {
-        self.standings.len() * 64 + self.emails.len() * 96 + self.schema_bytes()
+        self.standings.len() * 64
+            + self.keys.len() * 128
+            + self.emails.len() * 96
+            + self.schema_bytes()
     }
 }

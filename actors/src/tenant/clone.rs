@@ -1,6 +1,6 @@
 //! A new tenant made of what another was at some time, with keys, history and audit log of its own.
 //!
-//! What is not taken along: the audit log and sessions, which are the source's own; integrations and what
+//! What is not taken along: the audit log, sessions and API keys, which are the source's own; integrations and what
 //! they received, because their secrets and addresses belong to the source. Sanitised, it also has no
 //! e-mail addresses, no passwords and nothing that people wrote or filled in: texts become `x` of the
 //! same length, numbers 0, so that shapes and sizes stay what they were.

@@ -22,6 +22,7 @@ use crate::env::Env;
 use crate::limits;
 use crate::permit::{Principal, UserPrincipal};
 use crate::quota::{Plan, Plans};
+use crate::tenant::api_keys;
 use crate::tenant::cache::{Caches, Standing};
 use crate::tenant::cx::{Command, ReadCx, Reads};
 use crate::tenant::error::TenantError;
@@ -205,12 +206,17 @@ impl Core {
             let plan = plan_of(&self.shared, &self.state);
             let now_ms = self.shared.env.now_ms();
             let Self { shard, state, caches, .. } = self;
+            let current;
             let mut cx = ReadCx { shard, state, principal, caches, plan, now_ms };
             if cx.state.profile.is_none() {
                 return Err(TenantError::NotFound);
             }
             if let Principal::User(user) = principal {
                 check_standing(&mut cx, user, true)?;
+            }
+            if let Principal::Service(service) = principal {
+                current = api_keys::current(&mut cx, service, query.capability(), true)?;
+                cx.principal = &current;
             }
             query.run(&mut cx)
         }));
@@ -273,7 +279,7 @@ impl Core {
     /// Takes the outcome of the append that [`begin`](Self::begin) started, and answers everyone.
     pub fn finish(&mut self, outcome: Appended) {
         let Some(InFlight { made, done }) = self.in_flight.take() else { return };
-        let Made { sealed, state, people } = made;
+        let Made { sealed, state, touched } = made;
         let refused = match outcome {
             Appended::Durable => {
                 self.shard.confirm(sealed);
@@ -299,8 +305,8 @@ impl Core {
         match refused {
             None => {
                 self.state = state;
-                for user in people {
-                    self.caches.forget_user(user);
+                for touched in touched {
+                    self.caches.forget(touched);
                 }
                 let (tenant, tail) = (self.shard.tenant(), self.shard.tail());
                 let commit = Commit { tenant, tail, state: &self.state };

@@ -91,10 +91,19 @@ pub trait Reads {
             _ => Err(TenantError::StaleCredential),
         }
     }
-    /// The asker's role; the node itself acts as owner.
+    /// Whose what is made now becomes: the person who asks, or who made the key that does.
+    fn author(&self) -> Result<UserId, TenantError> {
+        match self.principal() {
+            Principal::User(user) => Ok(user.user),
+            Principal::Service(service) => Ok(service.user),
+            _ => Err(TenantError::StaleCredential),
+        }
+    }
+    /// The asker's role; an API key has that of who made it, the node itself acts as owner.
     fn role(&self) -> Role {
         match self.principal() {
             Principal::User(user) => user.role,
+            Principal::Service(service) => service.role,
             Principal::System(_) => Role::Owner,
             Principal::Anonymous | Principal::Sender => Role::Customer,
         }
@@ -162,6 +171,11 @@ impl ReadCx<'_> {
     }
 }
 
+/// Whether what the tenant remembers of people and their credentials depends on such a row.
+fn is_of_people(key: &Key) -> bool {
+    matches!(key, Key::User { .. } | Key::Session { .. } | Key::ApiKey { .. })
+}
+
 /// The context of a command.
 pub struct Cx<'a, 's> {
     pub(crate) txn: &'a mut Txn<'s>,
@@ -184,12 +198,12 @@ reads!(Cx<'_, '_>, txn);
 impl Cx<'_, '_> {
     /// Writes a row.
     pub fn put<T: Serialize>(&mut self, key: &Key, row: &T) -> Result<(), TenantError> {
-        self.people_touched |= matches!(key, Key::User { .. } | Key::Session { .. });
+        self.people_touched |= is_of_people(key);
         Ok(self.txn.put(key, value::encode(row))?)
     }
     /// Writes a row as it was stored once.
     pub(crate) fn put_bytes(&mut self, key: &Key, bytes: Vec<u8>) -> Result<(), TenantError> {
-        self.people_touched |= matches!(key, Key::User { .. } | Key::Session { .. });
+        self.people_touched |= is_of_people(key);
         Ok(self.txn.put(key, bytes)?)
     }
     /// Lets this command write what the plan has no room for: it brings back what was there before.
@@ -198,7 +212,7 @@ impl Cx<'_, '_> {
     }
     /// Removes a row.
     pub fn delete(&mut self, key: &Key) -> Result<(), TenantError> {
-        self.people_touched |= matches!(key, Key::User { .. } | Key::Session { .. });
+        self.people_touched |= is_of_people(key);
         Ok(self.txn.delete(key)?)
     }
     /// A new time-ordered id.
@@ -260,6 +274,7 @@ impl Cx<'_, '_> {
                 let user = user.user;
                 Named { email: self.email_of(user), ..Named::new("user", user) }
             }
+            Principal::Service(service) => Named::new("api-key", service.key),
             Principal::Anonymous => Named::new("anonymous", "-"),
             Principal::Sender => Named::new("sender", "-"),
             Principal::System(reason) => Named::new("system", reason),

@@ -38,6 +38,8 @@ pub enum Conflict {
     RestoreRunning,
     /// As many exports as are kept at once are there.
     TooManyExports,
+    /// As many API keys as a tenant may have are there.
+    TooManyApiKeys,
     /// The export is not written yet, or could not be.
     ExportNotReady,
 }

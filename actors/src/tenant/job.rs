@@ -42,6 +42,7 @@ pub(crate) enum Work {
 /// A query on its way.
 pub(crate) trait Reading: Send {
     fn is_abandoned(&self) -> bool;
+    fn capability(&self) -> &'static Capability;
     fn run(&mut self, cx: &mut ReadCx<'_>) -> Result<(), TenantError>;
     fn refuse(&mut self, error: TenantError);
 }
@@ -80,6 +81,9 @@ impl<Q: Query> QueryJob<Q> {
 impl<Q: Query> Reading for QueryJob<Q> {
     fn is_abandoned(&self) -> bool {
         self.reply.as_ref().is_none_or(Reply::is_closed)
+    }
+    fn capability(&self) -> &'static Capability {
+        Q::Action::ROW
     }
     fn run(&mut self, cx: &mut ReadCx<'_>) -> Result<(), TenantError> {
         if let Some(query) = self.query.take() {

@@ -17,6 +17,7 @@ use crate::call::{Document, Page, Paging};
 use crate::limits;
 use crate::permit::{self, Principal, Role};
 use crate::quota::Quota;
+use crate::tenant::api_keys::commands::revoke_all_of;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
@@ -132,6 +133,7 @@ fn check_ceiling(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
     match cx.principal() {
         Principal::System(_) => Ok(()),
         Principal::User(user) if user.role >= role => Ok(()),
+        Principal::Service(service) if service.may_manage(role) => Ok(()),
         _ => Err(TenantError::Forbidden { action: "members:role-above-own" }),
     }
 }
@@ -291,7 +293,7 @@ impl Command for ChangeRole {
     }
 }
 
-/// Removes a person and their sessions; oneself: leaves. What they wrote stays.
+/// Removes a person, their sessions and their API keys; oneself: leaves. What they wrote stays.
 #[derive(Debug)]
 pub struct RemoveMember {
     /// Who.
@@ -326,6 +328,7 @@ impl Command for RemoveMember {
                 .with("left", oneself),
         );
         end_sessions(cx, row.id, None)?;
+        revoke_all_of(cx, row.id)?;
         let index = email_key(cx, &row.email);
         cx.delete(&index)?;
         cx.delete(&key)?;

@@ -2,7 +2,8 @@
 //!
 //! Nothing of the history is lost by it: the records in between stay, the audit chain goes on, and both
 //! the wish and its fulfilment are entries in it. What stays as it is now: the audit log, who the tenant
-//! is (short name, plan, region), answers to idempotency keys. Whoever is changed by it signs in again.
+//! is (short name, plan, region), answers to idempotency keys, and API keys, of which none that was
+//! revoked may come back to life. Whoever is changed by it signs in again.
 //!
 //! Asked for, a restore is part of the tenant's state: it is carried out before anybody is served
 //! again, also after a crash in its midst. Refuses: a second one before the first is finished, a time
@@ -208,6 +209,7 @@ pub(crate) fn is_timeless(key: &Key) -> bool {
             | Key::Restore { .. }
             | Key::Export { .. }
             | Key::Session { .. }
+            | Key::ApiKey { .. }
             | Key::Directory { .. }
             | Key::Slug { .. }
     )

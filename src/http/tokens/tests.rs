@@ -34,14 +34,17 @@ fn tokens() -> Tokens {
     Tokens::open(&keystore(), ISSUER_DEFAULT, &env()).unwrap()
 }
 
-fn grant() -> Grant {
-    let principal = UserPrincipal {
+fn person() -> UserPrincipal {
+    UserPrincipal {
         user: UserId::new(1, [1; 10]),
         session: SessionId::new(1, [2; 10]),
         role: Role::Member,
         authz: 3,
-    };
-    Grant::new(TenantId::new(1, [4; 10]), principal)
+    }
+}
+
+fn grant() -> Grant {
+    Grant::new(TenantId::new(1, [4; 10]), person())
 }
 
 fn parts(token: &str) -> [String; 3] {
@@ -66,7 +69,7 @@ fn good_header(tokens: &Tokens) -> Value {
 }
 
 fn good_claims(tokens: &Tokens) -> Value {
-    json_of(&parts(&tokens.issue(&grant(), NOW_MS))[1])
+    json_of(&parts(&tokens.issue(grant().tenant(), &person(), NOW_MS))[1])
 }
 
 fn with(mut object: Value, name: &str, value: Value) -> Value {
@@ -87,7 +90,7 @@ fn verify_claims(tokens: &Tokens, claims: &Value) -> Result<Grant, TokenError> {
 #[test]
 fn a_token_gives_back_the_grant_it_was_made_from_also_from_the_cache() {
     let tokens = tokens();
-    let token = tokens.issue(&grant(), NOW_MS);
+    let token = tokens.issue(grant().tenant(), &person(), NOW_MS);
     for _ in 0..3 {
         assert_eq!(tokens.verify(&token, NOW_MS), Ok(grant()));
     }
@@ -103,19 +106,19 @@ fn a_token_gives_back_the_grant_it_was_made_from_also_from_the_cache() {
 #[test]
 fn a_token_ends_with_its_second_also_when_it_was_seen_before() {
     let tokens = tokens();
-    let token = tokens.issue(&grant(), NOW_MS);
+    let token = tokens.issue(grant().tenant(), &person(), NOW_MS);
     let ends_ms = (NOW_S + ACCESS_S) * 1_000;
     assert!(tokens.verify(&token, ends_ms - 1).is_ok());
     assert_eq!(tokens.verify(&token, ends_ms), Err(TokenError::Expired));
     assert_eq!(tokens.verify(&token, u64::MAX), Err(TokenError::Expired));
-    let unseen = tokens.issue(&grant(), NOW_MS);
+    let unseen = tokens.issue(grant().tenant(), &person(), NOW_MS);
     assert_eq!(tokens.verify(&unseen, ends_ms), Err(TokenError::Expired));
 }
 
 #[test]
 fn a_clock_set_back_a_little_is_forgiven_and_no_more() {
     let tokens = tokens();
-    let token = tokens.issue(&grant(), NOW_MS);
+    let token = tokens.issue(grant().tenant(), &person(), NOW_MS);
     assert!(tokens.verify(&token, NOW_MS - LEEWAY_S * 1_000).is_ok());
     let too_early = NOW_MS - (LEEWAY_S + 1) * 1_000;
     assert_eq!(tokens.verify(&token, too_early), Err(TokenError::Invalid), "from the cache");
@@ -216,7 +219,7 @@ fn a_token_of_ours_without_one_tenant_is_told_apart() {
     for claims in bad {
         assert_eq!(verify_claims(&tokens, &claims), Err(TokenError::NoTenant), "{claims}");
     }
-    let forged = parts(&tokens.issue(&grant(), NOW_MS));
+    let forged = parts(&tokens.issue(grant().tenant(), &person(), NOW_MS));
     let claims = URL_SAFE_NO_PAD.encode(without(good, "tid").to_string());
     let unsigned = format!("{}.{claims}.{}", forged[0], forged[2]);
     assert_eq!(tokens.verify(&unsigned, NOW_MS), Err(TokenError::Invalid), "an oracle");
@@ -225,7 +228,7 @@ fn a_token_of_ours_without_one_tenant_is_told_apart() {
 #[test]
 fn signatures_that_are_missing_cut_foreign_or_zero_are_refused() {
     let tokens = tokens();
-    let [header, claims, signature] = parts(&tokens.issue(&grant(), NOW_MS));
+    let [header, claims, signature] = parts(&tokens.issue(grant().tenant(), &person(), NOW_MS));
     let mut flipped = URL_SAFE_NO_PAD.decode(&signature).unwrap();
     flipped[0] ^= 1;
     for bad in [
@@ -238,7 +241,7 @@ fn signatures_that_are_missing_cut_foreign_or_zero_are_refused() {
         let token = format!("{header}.{claims}.{bad}");
         assert_eq!(tokens.verify(&token, NOW_MS), Err(TokenError::Invalid), "{bad}");
     }
-    let moved = parts(&tokens.issue(&grant(), NOW_MS));
+    let moved = parts(&tokens.issue(grant().tenant(), &person(), NOW_MS));
     let swapped = format!("{header}.{}.{signature}", moved[1]);
     assert_eq!(tokens.verify(&swapped, NOW_MS), Err(TokenError::Invalid));
 }
@@ -258,7 +261,7 @@ fn the_public_key_is_no_shared_secret_and_another_node_is_no_issuer() {
     assert_eq!(tokens.verify(&confused, NOW_MS), Err(TokenError::Invalid));
 
     let other = self::tokens();
-    let foreign = other.issue(&grant(), NOW_MS);
+    let foreign = other.issue(grant().tenant(), &person(), NOW_MS);
     assert!(other.verify(&foreign, NOW_MS).is_ok());
     assert_eq!(tokens.verify(&foreign, NOW_MS), Err(TokenError::Invalid), "kept for another node");
     let renamed = Header { kid: header.kid, ..Header::new(Algorithm::EdDSA) };
@@ -270,7 +273,7 @@ fn the_public_key_is_no_shared_secret_and_another_node_is_no_issuer() {
 #[test]
 fn texts_that_are_not_three_canonical_parts_are_refused() {
     let tokens = tokens();
-    let token = tokens.issue(&grant(), NOW_MS);
+    let token = tokens.issue(grant().tenant(), &person(), NOW_MS);
     let [header, claims, signature] = parts(&token);
     // The last character of 64 bytes carries four spare bits, which have to be zero.
     let mut stray = signature.clone();
@@ -307,9 +310,9 @@ fn texts_that_are_not_three_canonical_parts_are_refused() {
 fn keys_survive_a_restart_and_a_retired_one_verifies_as_long_as_its_tokens_live() {
     let keystore = keystore();
     let tokens = Tokens::open(&keystore, ISSUER_DEFAULT, &env()).unwrap();
-    let old = tokens.issue(&grant(), NOW_MS);
+    let old = tokens.issue(grant().tenant(), &person(), NOW_MS);
     let kid = tokens.rotate(&keystore).unwrap();
-    let new = tokens.issue(&grant(), NOW_MS);
+    let new = tokens.issue(grant().tenant(), &person(), NOW_MS);
     assert_eq!(json_of(&parts(&new)[0])["kid"], json!(kid));
     assert_eq!(tokens.jwks()["keys"].as_array().unwrap().len(), 2);
     let restarted = Tokens::open(&keystore, ISSUER_DEFAULT, &env()).unwrap();

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use storage::disk::fault::FaultDisk;
 use storage::id::{
-    CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId, SubmissionId,
-    TeamId, TenantId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId,
+    SubmissionId, TeamId, TenantId, UserId,
 };
 use storage::keys::Key;
 use storage::keystore::KeyStore;
@@ -88,6 +88,7 @@ pub fn any_key() -> impl Strategy<Value = Key> {
         id().prop_map(|a| Key::Form { id: FormId::from_bytes(a) }),
         (any::<u32>(), digest()).prop_map(|(day, digest)| Key::Idempotency { day, digest }),
         id().prop_map(|a| Key::Integration { id: IntegrationId::from_bytes(a) }),
+        id().prop_map(|a| Key::ApiKey { id: ApiKeyId::from_bytes(a) }),
         digest().prop_map(|digest| Key::Slug { digest }),
         id().prop_map(|a| Key::Export { id: ExportId::from_bytes(a) }),
         (id(), digest()).prop_map(|(a, digest)| Key::ProviderEvent {

@@ -28,4 +28,4 @@ pub use peers::{Library, Peers, SIGNERS, Signing};
 pub use process::{Launcher, Outcome, Process};
 pub use stores::{BUCKET, Emulator, ScriptedStore, service_account};
 pub use walk::{Fixture, ends_the_caller, exported, in_walking_order, restore_to, restored};
-pub use world::{PASSWORD, Tenant, World, WorldOptions, name_schema};
+pub use world::{PASSWORD, Tenant, World, WorldOptions, api_key, name_schema};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, Reply};
 use super::eventually::eventually;
-use super::world::{Tenant, World};
+use super::world::{Tenant, World, api_key};
 
 /// Resources of one tenant, fresh for one route, so that a call that deletes harms no other.
 pub struct Fixture {
@@ -15,6 +15,7 @@ pub struct Fixture {
     team: String,
     member: String,
     session: String,
+    key: String,
     integration: String,
     secret: String,
     event: String,
@@ -65,6 +66,9 @@ impl Fixture {
             fixture.session =
                 current.expect("a current session")["id"].as_str().expect("an id").to_owned();
         }
+        if path.contains("{key}") {
+            fixture.key = api_key(owner, &["forms:read"]).1;
+        }
         if path.contains("{export}") {
             let asked = owner.act("/v1/tenant/exports", 202);
             fixture.export = exported(owner, &asked.str("/id")).str("/id");
@@ -105,6 +109,7 @@ impl Fixture {
             team: id("tm"),
             member: id("us"),
             session: id("se"),
+            key: id("ak"),
             integration: id("in"),
             secret: id("sk"),
             event: id("ev"),
@@ -127,6 +132,7 @@ impl Fixture {
             .replace("{team}", &self.team)
             .replace("{member}", &self.member)
             .replace("{session}", &self.session)
+            .replace("{key}", &self.key)
             .replace("{integration}", &self.integration)
             .replace("{secret}", &self.secret)
             .replace("{event}", &self.event)

@@ -248,6 +248,13 @@ impl Tenant {
     }
 }
 
+/// Makes an API key with these scopes: whoever uses it, and its id.
+pub fn api_key(by: &Client, scopes: &[&str]) -> (Client, String) {
+    let body = json!({"name": "Test", "scopes": scopes});
+    let made = by.post("/v1/api-keys", body, 201);
+    (by.with_token(&made.str("/key")), made.str("/id"))
+}
+
 /// An object with a `name`.
 pub fn name_schema() -> Value {
     json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]})

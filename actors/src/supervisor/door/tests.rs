@@ -145,7 +145,7 @@ impl Scene {
     }
 
     fn by_admin(&self, action: &str, outcome: &'static str) -> (String, String, &'static str) {
-        (self.admin.user().user.to_string(), action.to_owned(), outcome)
+        (self.admin.person().unwrap().user.to_string(), action.to_owned(), outcome)
     }
 }
 

@@ -25,7 +25,7 @@ fn team(n: u8) -> TeamId {
 }
 
 fn caller(role: Role) -> Caller {
-    Caller { user: Some(user(1)), role, teams: Vec::new(), is_creator: false }
+    Caller { user: Some(user(1)), role, teams: Vec::new(), is_creator: false, is_service: false }
 }
 
 fn grant(holder: Holder, level: Level) -> FormGrant {
@@ -159,4 +159,18 @@ fn the_best_grant_is_the_highest_the_caller_holds() {
     ];
     assert_eq!(caller(Role::Member).best(&grants), Some(grants[2]));
     assert_eq!(caller(Role::Viewer).best(&grants[..2]), None);
+}
+
+#[test]
+fn a_key_of_an_owner_breaks_no_glass() {
+    let grants = [FormGrant { holder: Holder::User(user(9)), level: Level::Owner }];
+    let owner = caller(Role::Owner);
+    assert!(matches!(decide(&owner, &grants, FormAction::Read), Err(TenantError::ReasonNeeded)));
+    let key = Caller { is_service: true, ..owner };
+    assert!(matches!(decide(&key, &grants, FormAction::Read), Err(TenantError::Forbidden { .. })));
+    let named = [FormGrant { holder: Holder::User(user(1)), level: Level::Reviewer }];
+    assert!(
+        decide(&key, &named, FormAction::Read).is_ok(),
+        "a grant to who made it is one to the key"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use storage::id::{FormId, UserId};
+use storage::id::FormId;
 use storage::keys::{Key, Prefix};
 use storage::shard::{Sealed, Shard};
 use storage::txn::{Scan, Txn};
@@ -15,7 +15,8 @@ use crate::call::Origin;
 use crate::limits;
 use crate::permit::Principal;
 use crate::quota::Quota;
-use crate::tenant::cache::Caches;
+use crate::tenant::api_keys;
+use crate::tenant::cache::{Caches, Touched};
 use crate::tenant::cx::Cx;
 use crate::tenant::error::TenantError;
 use crate::tenant::job::{self, Writing};
@@ -38,7 +39,7 @@ pub(super) struct Batch<'a> {
 pub(super) struct Made {
     pub sealed: Sealed,
     pub state: TenantState,
-    pub people: Vec<UserId>,
+    pub touched: Vec<Touched>,
 }
 
 impl<'s> Batch<'s> {
@@ -107,6 +108,7 @@ impl<'s> Batch<'s> {
         let bytes_before = self.txn.stored_bytes_delta();
         self.shared.env.hit("tenant.write", self.shard.tenant());
         let may_use_cache = !self.people_touched;
+        let current;
         let mut cx = self.cx(principal, origin);
         match (&cx.state.profile, principal) {
             (None, Principal::System("found")) => {}
@@ -115,6 +117,10 @@ impl<'s> Batch<'s> {
         }
         if let Principal::User(user) = principal {
             check_standing(&mut cx, user, may_use_cache)?;
+        }
+        if let Principal::Service(service) = principal {
+            current = api_keys::current(&mut cx, service, work.capability(), may_use_cache)?;
+            cx.principal = &current;
         }
         let ends_ms = cx.state.profile.as_ref().and_then(|profile| profile.trial_ends_ms);
         let trial_ended = ends_ms.is_some_and(|ends_ms| cx.now_ms >= ends_ms);
@@ -226,12 +232,13 @@ impl<'s> Batch<'s> {
         }
         let changes = self.txn.finish();
         let touched = |key| match key {
-            Key::User { id } => Some(id),
-            Key::Session { user, .. } => Some(user),
+            Key::User { id } => Some(Touched::User(id)),
+            Key::Session { user, .. } => Some(Touched::User(user)),
+            Key::ApiKey { id } => Some(Touched::ApiKey(id)),
             _ => None,
         };
-        let people = changes.keys().filter_map(touched).collect();
+        let touched = changes.keys().filter_map(touched).collect();
         let sealed = self.shard.seal(changes, self.now_ms)?;
-        Ok(Some(Made { sealed, state: self.state, people }))
+        Ok(Some(Made { sealed, state: self.state, touched }))
     }
 }

@@ -33,7 +33,7 @@ impl Command for CreateForm {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Made<FormId>, TenantError> {
-        let author = cx.person()?.user;
+        let author = cx.author()?;
         let title = line("/title", &self.body.title, limits::TITLE_BYTES_MAX)?;
         // Compiled to judge it; kept only when a submission needs it, as most forms sleep.
         schema::take(&self.body.schema)?;

@@ -34,8 +34,9 @@ pub(crate) enum Part {
     Trail,
     /// The tenant's: travels, and is in the content hash.
     Content,
-    /// The place's: stays. Sessions and answers to idempotency keys end; restores and
-    /// exports speak of what is not there; digests are made again under the new keys; short names and the directory are the
+    /// The place's: stays. Sessions, API keys and answers to idempotency keys end: whoever holds a
+    /// credential of one place gets none of another by it. Restores and exports speak of what is not
+    /// there; digests are made again under the new keys; short names and the directory are the
     /// platform's.
     Place,
 }
@@ -54,7 +55,8 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::User { .. }
         | Key::Submission { .. }
         | Key::Authored { .. } => Part::Content,
-        Key::AuditChunk { .. }
+        Key::ApiKey { .. }
+        | Key::AuditChunk { .. }
         | Key::Directory { .. }
         | Key::Export { .. }
         | Key::Idempotency { .. }

@@ -110,6 +110,9 @@ fn rows_of_a_place_and_states_that_do_not_fit_are_refused() {
     let (user, id) = (UserId::from_bytes([1; 16]), SessionId::from_bytes([1; 16]));
     placed.push((Key::Session { user, id }, vec![1]));
     assert!(matches!(tally(&placed, None), Err(PortableError::Contents(_))));
+    let mut keyed = rows(&[1]);
+    keyed.push((Key::ApiKey { id: storage::id::Id::from_bytes([1; 16]) }, vec![1]));
+    assert!(matches!(tally(&keyed, None), Err(PortableError::Contents(_))));
     let stateless = rows(&[1]).split_off(1);
     assert!(matches!(tally(&stateless, None), Err(PortableError::Contents(_))));
     let mut unnamed = rows(&[1]);

@@ -66,7 +66,7 @@ impl Command for CreateSubmission {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Made<SubmissionId>, TenantError> {
-        let author = cx.person()?.user;
+        let author = cx.author()?;
         let form = self.form;
         let head = forms::head(cx, form)?;
         require(cx, &head.grants, FormAction::Submit)?;

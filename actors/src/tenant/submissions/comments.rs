@@ -66,7 +66,7 @@ pub(super) fn add(
     text: &str,
     pointer: &str,
 ) -> Result<Made<CommentId>, TenantError> {
-    let author = cx.person()?.user;
+    let author = cx.author()?;
     let text = paragraph(pointer, text, limits::TEXT_BYTES_MAX)?;
     let scan = Scan { limit: limits::COMMENTS_MAX, ..Scan::all(all_on(at.id)) };
     let there = cx.rows(&scan)?.len();

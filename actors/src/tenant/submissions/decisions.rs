@@ -86,7 +86,7 @@ fn settle(
     if_match: Option<u64>,
     mut draft: Draft,
 ) -> Result<Document, TenantError> {
-    let judge = cx.person()?.user;
+    let judge = cx.author()?;
     let head = forms::head(cx, at.form)?;
     let caller = require(cx, &head.grants, FormAction::Decide)?;
     let mut row: SubmissionRow = cx.need(&at.key())?;
