@@ -70,7 +70,7 @@ pub struct ApiKeyWithText {
 pub(crate) struct ApiKeyRow {
     id: ApiKeyId,
     name: String,
-    /// See [`text::digest`].
+    /// Of the text; see [`text`].
     digest: ByteBuf,
     /// By name: a release may know other capabilities than the one before.
     scopes: Vec<String>,

@@ -239,6 +239,15 @@ mod tests {
     }
 
     #[test]
+    fn credentials_of_the_source_are_none_of_the_clones() {
+        let id = storage::id::Id::from_bytes([1; 16]);
+        let session = Key::Session { user: id, id: storage::id::Id::from_bytes([2; 16]) };
+        let key = Key::ApiKey { id: storage::id::Id::from_bytes([3; 16]) };
+        assert!(!is_taken_along(&session) && !is_taken_along(&key));
+        assert!(is_taken_along(&Key::User { id }));
+    }
+
+    #[test]
     fn no_two_people_get_the_same_address_and_each_is_a_valid_one() {
         let (ada, bob) = (no_address(UserId::new(1, [1; 10])), no_address(UserId::new(1, [2; 10])));
         assert_ne!(ada, bob);
