@@ -130,6 +130,8 @@ pub const PAST_STATE_BYTES_MAX: usize = 128 * 1024 * 1024;
 pub const PASTS_MADE_AT_ONCE_MAX: usize = 2;
 /// How long a past state is kept after it was made.
 pub const PAST_KEPT_FOR: Duration = Duration::from_secs(60);
+/// Restores that a tenant's own people may ask for in 24 hours.
+pub const RESTORES_A_DAY_MAX: usize = 10;
 /// How often it is tried to hold a tenant that is to be restored.
 pub const RESTORE_RETRY_EVERY: Duration = Duration::from_secs(1);
 /// How many times.

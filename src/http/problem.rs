@@ -13,7 +13,6 @@ use actix_web::{HttpResponse, ResponseError};
 use actors::tenant::error::{Conflict, FieldError, TenantError};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use storage::store::StoreError;
 
 use crate::limits::RETRY_AFTER_S;
 
@@ -317,6 +316,12 @@ impl From<TenantError> for Problem {
                 .with("quota", quota.name())
                 .with("limit", limit)
                 .with("violated-policies", vec![quota.name()]),
+            error @ TenantError::DayBudget { what, retry_after_s, .. } => {
+                Self::new(Kind::RATE_LIMITED)
+                    .retry_after(retry_after_s)
+                    .detail(format!("{error}. Nothing was done."))
+                    .with("violated-policies", vec![what])
+            }
             TenantError::TrialEnded => Self::new(Kind::TRIAL_ENDED),
             TenantError::Conflict(conflict) => Self::new(conflict.into()),
             TenantError::VersionMismatch => Self::new(Kind::VERSION_MISMATCH),
@@ -336,7 +341,7 @@ impl From<TenantError> for Problem {
             TenantError::LogStopped => Self::new(Kind::READ_ONLY).retry_after(30),
             TenantError::DiskFull => Self::new(Kind::STORAGE_FULL).retry_after(30),
             error if error.is_sealing() => Self::new(Kind::TENANT_SEALED),
-            TenantError::Store(StoreError::History(error)) if error.is_of_the_archive() => {
+            TenantError::Store(error) if error.is_of_the_archive() => {
                 let error = actors::tenant::error::chain(&error);
                 tracing::error!(error, "older history cannot be read");
                 Self::new(Kind::HISTORY_UNAVAILABLE).retry_after(30)

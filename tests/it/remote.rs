@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use actors::env::{Clock as _, SystemClock, rfc3339};
 use serde_json::Value;
 use storage::archive::{Archive, ArchiveOptions, ObjectArchive};
 
@@ -316,4 +317,48 @@ fn a_bucket_that_does_not_let_us_in_or_is_not_there_is_named_and_everybody_is_se
         assert_eq!(figure(&node, "bulkhead_archive_failing"), Some(1.0), "{url}");
         assert_eq!(tenant.submissions(&form).len(), 1);
     }
+}
+
+#[test]
+fn whoever_looks_back_while_the_bucket_is_out_of_reach_is_told_so_and_nothing_is_begun() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for name in ["id", "secret"] {
+        fs::write(dir.path().join(name), name).expect("a file");
+        fs::set_permissions(dir.path().join(name), fs::Permissions::from_mode(0o600))
+            .expect("a mode");
+    }
+    // Nobody listens there: the port is one that only the system gives away.
+    let launcher = Launcher::on(&dir.path().join("data"))
+        .set("backup.enabled", "false")
+        .set("archive.url", "s3://bucket/eu")
+        .set("archive.endpoint", "http://127.0.0.1:1")
+        .set("archive.allow_http", "true")
+        .set("archive.region", "us-east-1")
+        .set("archive.timeout_ms", "1000")
+        .set("archive.access_key_id_file", text(&dir.path().join("id")))
+        .set("archive.secret_access_key_file", text(&dir.path().join("secret")));
+    let node = launcher.serve();
+    let tenant = Tenant::sign_up(&node.client, "acme");
+    let form = tenant.form("Near");
+    let at = rfc3339(SystemClock::new().now_ms());
+    let back = serde_json::json!({"at": at});
+    for refused in [
+        tenant.owner.call("GET", &format!("/v1/forms?as_of={at}"), None),
+        tenant.owner.call("POST", "/v1/tenant/restores", Some(&back)),
+    ] {
+        let told = (refused.status, refused.problem());
+        assert_eq!(told, (503, "history-unavailable".to_owned()), "{}", refused.text());
+        assert!(refused.header("retry-after").is_some());
+    }
+    for words in [
+        &["tenant", "restore", "--tenant", "acme", "--at", &at][..],
+        &["tenant", "restore", "--tenant", "acme", "--at", &at, "--into", "acme-then"],
+        &["tenant", "clone", "acme", "acme-copy"],
+    ] {
+        let said = launcher.run(words).expect(1).stderr;
+        assert!(said.contains("the archive cannot be reached"), "{words:?}: {said}");
+    }
+    assert_eq!(tenant.owner.get(&format!("/v1/forms/{form}"), 200).str("/title"), "Near");
+    let listed = launcher.run(&["tenant", "list", "--json"]).expect(0).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "no copy was begun: {listed}");
 }

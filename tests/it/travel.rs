@@ -323,6 +323,31 @@ fn of_two_restores_at_once_one_is_refused() {
 }
 
 #[test]
+fn an_owner_may_ask_for_ten_restores_a_day_and_is_told_when_the_next_one_is() {
+    let world = World::start();
+    let acme = world.tenant("acme");
+    let body = json!({"at": rfc3339(SystemClock::new().now_ms())});
+    for _ in 0..10 {
+        let asked = eventually("a tenant that is served", || {
+            let reply = acme.owner.call("POST", "/v1/tenant/restores", Some(&body));
+            (reply.status == 202).then_some(reply)
+        });
+        assert_eq!(restored(&acme.owner, &asked.str("/id")).str("/status"), "done");
+    }
+    let refused = eventually("a refusal", || {
+        let reply = acme.owner.call("POST", "/v1/tenant/restores", Some(&body));
+        (reply.status != 503).then_some(reply)
+    });
+    assert_eq!((refused.status, refused.problem().as_str()), (429, "quota-exceeded"));
+    assert!(refused.text().contains("10 restores in 24 hours"), "{}", refused.text());
+    let wait_s: u64 = refused.header("retry-after").expect("a wait").parse().expect("seconds");
+    assert!((86_000..=86_400).contains(&wait_s), "{wait_s}");
+    let other = world.tenant("other");
+    let body = json!({"at": rfc3339(SystemClock::new().now_ms())});
+    other.owner.post("/v1/tenant/restores", body, 202);
+}
+
+#[test]
 fn a_repeated_request_for_a_restore_is_one_restore() {
     let world = World::start();
     let acme = world.tenant("acme");

@@ -28,7 +28,7 @@ use crate::tenant::acl::{Caller, FormAction, decide};
 use crate::tenant::cache::Caches;
 use crate::tenant::core::{Shared, plan_of};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
-use crate::tenant::error::{self, TenantError};
+use crate::tenant::error::TenantError;
 use crate::tenant::forms::glass::{BreakGlass, FormRead, Reader};
 use crate::tenant::forms::{head, line};
 use crate::tenant::state::TenantState;
@@ -115,13 +115,7 @@ pub(crate) fn unreadable(error: HistoryError, pointer: &'static str) -> TenantEr
             let from = rfc3339(from_ms);
             TenantError::invalid(pointer, format!("lies before what is kept, which begins {from}"))
         }
-        error => match StoreError::from(error) {
-            error if error.is_passing() => {
-                tracing::warn!(error = error::chain(&error), "a past state cannot be had now");
-                TenantError::Waking
-            }
-            error => TenantError::Store(error),
-        },
+        error => TenantError::Store(StoreError::from(error)),
     }
 }
 

@@ -101,6 +101,16 @@ pub enum TenantError {
     /// More requests under way than the tenant takes.
     #[error("busy")]
     Busy,
+    /// As many as one tenant may ask for in a day were asked for.
+    #[error("{per_day} {what} in 24 hours are allowed, and as many were asked for")]
+    DayBudget {
+        /// Of what.
+        what: &'static str,
+        /// How many are allowed.
+        per_day: usize,
+        /// When the next one is, in seconds.
+        retry_after_s: u32,
+    },
     /// The tenant is waking up.
     #[error("waking")]
     Waking,

@@ -7,7 +7,8 @@
 //!
 //! Asked for, a restore is part of the tenant's state: it is carried out before anybody is served
 //! again, also after a crash in its midst. Refuses: a second one before the first is finished, a time
-//! that is not kept, and to be seen half done.
+//! that is not kept, more than [`RESTORES_A_DAY_MAX`](crate::limits::RESTORES_A_DAY_MAX) that a tenant's own
+//! people ask for, and to be seen half done.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,8 @@ use storage::value;
 use crate::audit::entry::{Draft, Named};
 use crate::call::{Document, Page, Paging};
 use crate::env::rfc3339;
-use crate::permit::{ReadRestores, RestoreTenant};
+use crate::limits;
+use crate::permit::{Principal, ReadRestores, RestoreTenant};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
@@ -29,6 +31,10 @@ pub mod apply;
 pub mod rows;
 #[cfg(test)]
 mod tests;
+
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+/// How the audit log names the kind of the node itself.
+const SYSTEM: &str = "system";
 
 /// How far a restore is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -129,6 +135,7 @@ impl Command for RequestRestore {
         if cx.state().restore.is_some() {
             return Err(TenantError::Conflict(Conflict::RestoreRunning));
         }
+        check_budget(cx)?;
         let row = RestoreRow {
             id: cx.new_id(),
             at_ms: self.at_ms,
@@ -151,6 +158,38 @@ impl Command for RequestRestore {
                 .with("lsn", lsn),
         );
         Ok((id, row.document()))
+    }
+}
+
+/// Refuses a person more than so many in a day: each may write the whole tenant again. Counted are the
+/// rows, which outlive restarts and restores. What operators ask for is neither counted nor refused.
+fn check_budget(cx: &Cx<'_, '_>) -> Result<(), TenantError> {
+    if matches!(cx.principal(), Principal::System(_)) {
+        return Ok(());
+    }
+    let day_begins_ms = cx.now_ms().saturating_sub(DAY_MS);
+    let any = Key::Restore { id: RestoreId::from_bytes([0; 16]) };
+    let limit = limits::RESTORES_A_DAY_MAX;
+    let scan = Scan { prefix: Prefix::kind(&any), after: None, reverse: true, limit };
+    let mut asked_ms = Vec::new();
+    walk(cx, scan, |_, bytes| {
+        let row: RestoreRow = value::decode(bytes)?;
+        if row.requested_ms > day_begins_ms && row.by.kind != SYSTEM {
+            asked_ms.push(row.requested_ms);
+        }
+        let is_over = row.requested_ms <= day_begins_ms || asked_ms.len() == limit;
+        Ok(if is_over { Step::Stop } else { Step::Next })
+    })?;
+    match asked_ms.last() {
+        Some(first_ms) if asked_ms.len() == limit => {
+            let wait_ms = first_ms.saturating_sub(day_begins_ms);
+            Err(TenantError::DayBudget {
+                what: "restores",
+                per_day: limit,
+                retry_after_s: u32::try_from(wait_ms.div_ceil(1000)).unwrap_or(u32::MAX),
+            })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -20,4 +20,14 @@ impl StoreError {
                 )
         )
     }
+
+    /// Whether the archive does not give what it should have, now or for good, or not as it was put there.
+    pub fn is_of_the_archive(&self) -> bool {
+        match self {
+            Self::Log(LogError::Archive { .. })
+            | Self::History(HistoryError::Log(LogError::Archive { .. })) => true,
+            Self::History(error) => error.is_of_the_archive(),
+            _ => false,
+        }
+    }
 }
