@@ -182,7 +182,21 @@ macro_rules! segments {
     )*};
 }
 
-segments! { ApiKeyId CommentId EventId ExportId FormId IntegrationId RestoreId SecretId SessionId SubmissionId TeamId TenantId UserId String u64 }
+segments! { ApiKeyId CommentId EventId ExportId FormId IntegrationId RestoreId SecretId SessionId SubmissionId TeamId TenantId UserId String }
+
+/// One spelling for each number: no sign and no zeros in front.
+impl Segment for u64 {
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok().filter(|number: &Self| number.to_string() == text)
+    }
+}
+
+impl PathIds for u64 {
+    const COUNT: usize = 1;
+    fn read(texts: &[&str]) -> Option<Self> {
+        <Self as Segment>::read(texts.first()?)
+    }
+}
 
 impl<A: Segment, B: Segment> PathIds for (A, B) {
     const COUNT: usize = 2;

@@ -25,7 +25,10 @@ pub fn entries(reader: &Client, place: &str, query: &str) -> Vec<Value> {
     let (mut all, mut cursor) = (Vec::new(), String::new());
     loop {
         let page = reader.get(&format!("{place}?{query}{cursor}"), 200).json();
-        all.extend(page["items"].as_array().expect("a list").iter().cloned());
+        let items = page["items"].as_array().expect("a list");
+        let limit = query.split('&').find_map(|pair| pair.strip_prefix("limit=")?.parse().ok());
+        assert!(items.len() <= limit.unwrap_or(200), "{} entries for {query}", items.len());
+        all.extend(items.iter().cloned());
         match page["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => return all,

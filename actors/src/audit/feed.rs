@@ -72,6 +72,7 @@ pub async fn list<Q: AuditList, E: From<TenantError>>(
             return Ok(whole);
         }
         query.paging().cursor = Some(write_cursor(edge));
+        query.paging().limit = limit.saturating_sub(whole.items.len());
     }
 }
 

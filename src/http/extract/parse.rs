@@ -21,6 +21,13 @@ pub fn body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if nests_too_deeply(bytes) {
         return Err(malformed(format!("the body nests more than {JSON_DEPTH_MAX} levels deep")));
     }
+    // Every body is an object. A list of its members in their order would be taken for one as well.
+    if bytes.trim_ascii_start().first() == Some(&b'[') {
+        return Err(match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Err(error) => malformed(error.to_string()),
+            Ok(_) => Problem::invalid("", "must be an object, not a list"),
+        });
+    }
     let error = match serde_json::from_slice(bytes) {
         Ok(value) => return Ok(value),
         Err(error) => error,

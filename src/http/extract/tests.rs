@@ -52,6 +52,29 @@ async fn a_body_is_read_with_its_raw_parts() {
 }
 
 #[actix_rt::test]
+async fn a_list_is_no_object_though_its_members_come_in_order() {
+    let refused = fault(r#" ["T",[],null]"#).await;
+    assert_eq!(
+        (refused.pointer.as_str(), refused.message.as_str()),
+        ("", "must be an object, not a list")
+    );
+    let broken = sheet("application/json", r#"["T",]"#).await.expect_err("no JSON");
+    assert_eq!(broken.kind(), Kind::MALFORMED);
+}
+
+#[test]
+fn a_number_in_a_path_has_one_spelling() {
+    let read = |text: &str| <u64 as Segment>::read(text);
+    assert_eq!(
+        (read("0"), read("1"), read("18446744073709551615")),
+        (Some(0), Some(1), Some(u64::MAX))
+    );
+    for other in ["", "01", "+1", "-1", "1.0", "18446744073709551616"] {
+        assert_eq!(read(other), None, "{other}");
+    }
+}
+
+#[actix_rt::test]
 async fn another_media_type_is_refused() {
     for media in [
         "text/plain",
