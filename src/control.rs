@@ -7,7 +7,7 @@ use actors::audit::verify::NodeReport;
 use actors::call::Origin;
 use actors::permit::{Action, Permit, Role};
 use actors::supervisor::{PLATFORM_SLUG, Tenants};
-use actors::tenant::directory::by_the_node;
+use actors::tenant::directory::{Standing, by_the_node};
 pub use actors::tenant::error::chain as error_chain;
 use actors::tenant::error::{Conflict, TenantError};
 use actors::tenant::members::AddMember;
@@ -295,20 +295,24 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
             tenants::create(app, slug, name, plan, owner).await
         }
         ControlCommand::ListTenants => tenants::list(app).await,
-        ControlCommand::ShowTenant { tenant } => tenants::show(app, find(known, &tenant)?).await,
+        ControlCommand::ShowTenant { tenant } => {
+            // Also an erased one, which nobody else finds by its short name.
+            let id = find(known, &tenant).or_else(|_| erasure::find(app, &tenant))?;
+            tenants::show(app, id).await
+        }
         ControlCommand::SuspendTenant { tenant } => {
-            let id = find(known, &tenant)?;
+            let id = find_kept(known, &tenant)?;
             let (permit, origin) = (by_the_node(REASON), Origin::default());
             known.suspend(permit, origin, None, id, None).await?;
             tenants::show(app, id).await
         }
         ControlCommand::ResumeTenant { tenant } => {
-            let id = find(known, &tenant)?;
+            let id = find_kept(known, &tenant)?;
             known.resume(by_the_node(REASON), Origin::default(), None, id).await?;
             tenants::show(app, id).await
         }
         ControlCommand::CreateUser { tenant, person, role } => {
-            let id = find(known, &tenant)?;
+            let id = find_kept(known, &tenant)?;
             create_user(app, id, person, role).await
         }
         ControlCommand::CreatePlatformAdmin { person } => {
@@ -346,6 +350,21 @@ fn find(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
         .or_else(|| tenants.by_slug(text))
         .filter(|&id| id != TenantId::PLATFORM)
         .ok_or_else(|| ControlError::NoTenant { tenant: text.to_owned() })
+}
+
+/// A tenant by id or short name that something is to be done with. One that is to be erased is sealed
+/// until that is taken back.
+fn find_kept(tenants: &Tenants, text: &str) -> Result<TenantId, ControlError> {
+    let id = find(tenants, text)?;
+    match tenants.summary(id).map(|summary| summary.standing) {
+        Some(Standing::Erasing) => Err(ControlError::refused(format!(
+            "the tenant {text} is sealed because it is to be erased: until that is due, `bulkhead tenant erase {text} --cancel` takes it back"
+        ))),
+        Some(Standing::Erased) => {
+            Err(ControlError::refused(format!("the tenant {text} is erased")))
+        }
+        _ => Ok(id),
+    }
 }
 
 async fn create_user(

@@ -110,8 +110,8 @@ fn told(receipt: &ErasureReceipt) -> String {
     );
     format!(
         "valid\ntenant     {}\nnode       {}\nrequested  {}\nerased     {}\nforced     {}\nreason     \
-         {}\nhow        {}\nhistory    ended with record {} ({})\nanchored   {}\nkept       {} segments \
-         and {} snapshots, which nobody can read\nremoved    {} copies of the key, {} exports",
+         {}\nhow        {}\nhistory    ended with record {} ({})\nanchored   {}\nkept       {} segments, \
+         {} snapshots and {} runs of audit entries, which nobody can read\nremoved    {} copies of the key, {} exports",
         receipt.tenant,
         receipt.origin,
         rfc3339(receipt.requested_ms),
@@ -124,6 +124,7 @@ fn told(receipt: &ErasureReceipt) -> String {
         anchored,
         receipt.kept.segments,
         receipt.kept.snapshots,
+        receipt.kept.audit_chunks,
         receipt.removed.keys,
         receipt.removed.exports,
     )

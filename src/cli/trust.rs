@@ -41,8 +41,8 @@ impl Trust {
                 Err(format!("the file is larger than {FILE_BYTES_MAX} bytes: it holds no public key"))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(
-                "it takes a public key NAME+ID+KEY, as `bulkhead keys public` prints it, or a file with \
-                 that line"
+                "there is no such file; it takes a public key NAME+ID+KEY, as `bulkhead keys public` prints it, or \
+                 a file with that line"
                     .to_owned(),
             ),
             Err(error) => Err(format!("the file cannot be read: {error}")),
@@ -97,7 +97,7 @@ mod tests {
             assert!(said.contains(hint), "{said}");
         }
         assert!(Trust::parse("/dev/zero").expect_err("endless").contains("larger than"));
-        assert!(Trust::parse("nobody").expect_err("no key").contains("keys public"));
+        assert!(Trust::parse("nobody").expect_err("no key").contains("no such file"));
         let changed = text.replacen("node", "mode", 1);
         assert!(Trust::parse(&changed).is_err(), "the name is part of it");
     }

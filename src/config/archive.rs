@@ -164,6 +164,10 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), ConfigErro
     let archive = &config.archive;
     let place = Place::parse(&archive.url(&config.data.dir))
         .map_err(|error| sources.wrong("archive.url", error.to_string()))?;
+    if archive.window_days == 0 {
+        let reason = "must be at least 1: without history nothing can be taken back";
+        return Err(sources.wrong("archive.window_days", reason));
+    }
     if let Some(endpoint) = &archive.endpoint {
         let is_plain = endpoint.starts_with("http://");
         let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
@@ -254,6 +258,7 @@ mod tests {
                 "service_account_file",
                 "read",
             ),
+            ("window_days = 0", "archive.window_days", "at least 1"),
             ("timeout_ms = 5", "archive.timeout_ms", "600000"),
         ];
         for (lines, key, hint) in cases {

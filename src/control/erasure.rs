@@ -84,7 +84,7 @@ pub(super) async fn execute(app: &App, order: ErasureOrder) -> Result<ControlRep
 }
 
 /// A tenant by id or short name; also an erased one, which nobody else finds by its name.
-fn find(app: &App, text: &str) -> Result<TenantId, ControlError> {
+pub(super) fn find(app: &App, text: &str) -> Result<TenantId, ControlError> {
     let is_it = |id: TenantId, slug: &str| slug == text || text.parse() == Ok(id);
     let found = app.tenants.list().into_iter().find(|summary| is_it(summary.id, &summary.slug));
     let absent = || ControlError::NoTenant { tenant: text.to_owned() };

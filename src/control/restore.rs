@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use storage::history::Point;
 use storage::id::TenantId;
 
-use super::{ControlError, ControlReply, REASON, by_the_operator, find};
+use super::{ControlError, ControlReply, REASON, by_the_operator, find_kept};
 use crate::http::app::App;
 use crate::jobs::Progress;
 
@@ -44,7 +44,7 @@ pub(super) async fn begin(
     into: Option<String>,
     sanitise: bool,
 ) -> Result<ControlReply, ControlError> {
-    let tenant = find(&app.tenants, tenant)?;
+    let tenant = find_kept(&app.tenants, tenant)?;
     let at_ms = match &at {
         Some(text) => parse_rfc3339(text)
             .ok_or_else(|| ControlError::invalid(format!("{text:?} is not an RFC 3339 time")))?,

@@ -40,7 +40,11 @@ pub(crate) fn must(holds: bool, field: &str, rule: &'static str) -> Result<(), F
 #[derive(Debug, thiserror::Error)]
 pub enum SignedError {
     /// It is larger than its kind may be.
-    #[error("a {kind} of {bytes} bytes is larger than the {bytes_max} a {kind} may have")]
+    #[error(
+        "{} of {bytes} bytes is larger than the {bytes_max} that {} may have",
+        a(kind),
+        a(kind)
+    )]
     TooLarge {
         /// What it should be.
         kind: &'static str,
@@ -56,7 +60,7 @@ pub enum SignedError {
         kind: &'static str,
     },
     /// It is not of the form at all.
-    #[error("this is not a {kind}: {source}")]
+    #[error("this is not {}: {source}", a(kind))]
     Malformed {
         /// What it should be.
         kind: &'static str,
@@ -64,7 +68,7 @@ pub enum SignedError {
         source: serde_json::Error,
     },
     /// It is a document of another kind.
-    #[error("this is a {found}, not a {kind}")]
+    #[error("this is {}, not {}", a(found), a(kind))]
     OtherKind {
         /// What it should be.
         kind: &'static str,
@@ -301,6 +305,12 @@ fn malformed<T: Document>(source: serde_json::Error) -> SignedError {
         Category::Eof => SignedError::Truncated { kind },
         Category::Io | Category::Syntax | Category::Data => SignedError::Malformed { kind, source },
     }
+}
+
+/// A kind with its article, for messages.
+fn a(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
 }
 
 fn decode<const N: usize>(text: &str) -> Option<[u8; N]> {

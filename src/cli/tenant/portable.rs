@@ -3,7 +3,7 @@
 //! The key of a bundle is made here, goes to a file of its own or to standard output, and is kept nowhere
 //! else. Refuses: to write over a file.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use actors::env::Env;
@@ -162,7 +162,13 @@ fn key_path(bundle: &Path) -> PathBuf {
 
 fn write_key(path: &Path, key: &BundleKey) -> Result<NewFile, CliError> {
     let doing = || format!("{} cannot be written", path.display());
-    let file = NewFile::create(path).map_err(CliError::system(doing()))?;
+    let file = NewFile::create(path).map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => CliError::Failed(format!(
+            "{} is there already, and nothing is written over",
+            path.display()
+        )),
+        _ => CliError::System { doing: doing(), source },
+    })?;
     let text = key.to_text();
     let written =
         file.file().write_all(text.as_bytes()).and_then(|()| file.file().write_all(b"\n"));
