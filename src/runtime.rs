@@ -29,7 +29,7 @@ mod tests;
 
 pub use engine::{Engine, Vault};
 pub use phase::{Phase, Phases};
-use presence::Presence;
+use presence::{DirectoryId, Presence};
 
 /// How long a stopped node waits for the last holders of its store to let go.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -56,6 +56,17 @@ pub enum StartError {
         available_bytes: u64,
         /// What must be.
         needed_bytes: u64,
+    },
+    /// What is signed is signed as another node.
+    #[error(
+        "this node has signed its checkpoints, backups and receipts as {was:?}, and node.origin is {is:?}: set \
+         node.origin = {was:?}, as it was (in the file of --config, or by BULKHEAD__NODE__ORIGIN)"
+    )]
+    Origin {
+        /// What its checkpoints say.
+        was: String,
+        /// What the configuration says.
+        is: String,
     },
     /// A file that the archive needs cannot be used.
     #[error(transparent)]
@@ -187,6 +198,8 @@ impl Node {
             pid: std::process::id(),
             http: self.http_url.clone(),
             ops: self.ops_url.clone(),
+            directory: DirectoryId::of(dir)
+                .map_err(|source| StartError::File { path: dir.clone(), source })?,
         };
         presence::announce(dir, &presence, token)
             .map_err(|source| StartError::File { path: presence::path(dir), source })?;

@@ -66,6 +66,15 @@ pub fn run_job(
     let Some(presence) = presence::read(&dir).filter(Presence::is_alive) else {
         return in_place(config, command, watch);
     };
+    if !presence.is_of(&dir) {
+        // What it says was copied with the directory. The node it names serves another one.
+        eprintln!(
+            "note: {} is a copy of the directory of a running node (pid {}); the copy itself is opened, that node is not asked",
+            dir.display(),
+            presence.pid
+        );
+        return in_place(config, command, watch);
+    }
     let Some(mut reply) = ask(&dir, &presence, &command)? else {
         // Its listener is gone: it is about to end. Its lock says whether it has.
         return in_place(config, command, watch);

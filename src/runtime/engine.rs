@@ -106,6 +106,16 @@ fn check_room(config: &Config) -> Result<(), StartError> {
     }
 }
 
+/// Refuses to sign as another node than before: nobody who trusts the old name would believe the rest.
+fn check_origin(anchors: &AnchorLog, config: &Config) -> Result<(), StartError> {
+    let (tip, is) = (anchors.tip(), &config.node.origin);
+    let signed = tip.as_ref().and_then(|tip| tip.note.lines().next());
+    match signed {
+        Some(was) if was != is => Err(StartError::Origin { was: was.to_owned(), is: is.clone() }),
+        _ => Ok(()),
+    }
+}
+
 fn anchors_dir(dir: &Path) -> std::path::PathBuf {
     dir.join("anchors")
 }
@@ -137,6 +147,7 @@ impl Engine {
         phases: Phases,
     ) -> Result<Self, StartError> {
         let Vault { store, anchors } = vault;
+        check_origin(&anchors, &config)?;
         let plans = Arc::new(config.plans.clone());
         let origin = config.node.origin.clone();
         let source = Source {

@@ -2,7 +2,7 @@
 //! its URLs, and `operator.token`. Both are gone after a clean stop; after a crash the pid tells.
 
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +16,25 @@ pub struct Presence {
     pub http: String,
     /// URL of the operators' listener, as bound.
     pub ops: String,
+    /// The directory that it runs on. A copy of the directory has a copy of this file, and is another.
+    pub directory: DirectoryId,
+}
+
+/// Which directory a path leads to, whatever it is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DirectoryId {
+    /// The number of its file system.
+    pub device: u64,
+    /// Its own number there.
+    pub inode: u64,
+}
+
+impl DirectoryId {
+    /// Of that directory.
+    pub fn of(dir: &Path) -> std::io::Result<Self> {
+        let metadata = std::fs::metadata(dir)?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino() })
+    }
 }
 
 impl Presence {
@@ -23,6 +42,11 @@ impl Presence {
     /// `ops`, or the token is not its own.
     pub fn is_alive(&self) -> bool {
         Path::new("/proc").join(self.pid.to_string()).exists()
+    }
+
+    /// Whether it is about this very directory, and not about one that this is a copy of.
+    pub fn is_of(&self, dir: &Path) -> bool {
+        DirectoryId::of(dir).is_ok_and(|directory| directory == self.directory)
     }
 }
 
@@ -87,11 +111,16 @@ mod tests {
             pid: std::process::id(),
             http: "http://127.0.0.1:1".to_owned(),
             ops: "http://127.0.0.1:2".to_owned(),
+            directory: DirectoryId::of(dir.path()).expect("a directory"),
         };
         announce(dir.path(), &presence, "token").expect("announced");
         announce(dir.path(), &presence, "token").expect("announced again");
         assert_eq!(read(dir.path()), Some(presence.clone()));
-        assert!(presence.is_alive());
+        assert!(presence.is_alive() && presence.is_of(dir.path()));
+        let copy = tempfile::tempdir().expect("another directory");
+        std::fs::copy(path(dir.path()), path(copy.path())).expect("a copy");
+        let copied = read(copy.path()).expect("it reads the same");
+        assert!(!copied.is_of(copy.path()), "a copy is another directory");
         let mode = token_path(dir.path()).metadata().expect("token").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         withdraw(dir.path());

@@ -1,6 +1,7 @@
 //! The command line: every command on a stopped and on a running node, for people and for programs.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -246,7 +247,11 @@ fn a_node_announces_itself_and_takes_it_back_when_told_to_stop() {
     let mut node = bench.launcher.serve();
     let text = fs::read_to_string(bench.launcher.data.join("node.json")).expect("node.json");
     let announced: Value = serde_json::from_str(&text).expect("JSON");
-    let wanted = json!({"pid": node.pid(), "http": node.client.base, "ops": node.ops.base});
+    let directory = bench.launcher.data.metadata().expect("a directory");
+    let wanted = json!({
+        "pid": node.pid(), "http": node.client.base, "ops": node.ops.base,
+        "directory": {"device": directory.dev(), "inode": directory.ino()},
+    });
     assert_eq!(announced, wanted);
     // For people it is printed once programs can find it.
     crate::kit::eventually("its own words", || {

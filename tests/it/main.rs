@@ -28,6 +28,7 @@ mod model;
 mod openapi;
 mod ops;
 mod people;
+mod places;
 mod portable;
 mod power;
 mod problems;
