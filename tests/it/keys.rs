@@ -151,6 +151,20 @@ fn keys_of_a_stopped_node_are_shown_and_rotated_and_of_none_are_not_made() {
 }
 
 #[test]
+fn a_drill_of_a_backup_whose_key_was_rotated_away_says_to_take_another() {
+    let bench = Bench::new();
+    let launcher = bench.launcher().set("backup.enabled", "false");
+    let _node = launcher.serve();
+    launcher.run(&["backup", "run"]).expect(0);
+    keys(&launcher, &["rotate"]);
+    let failed = launcher.run(&["drill"]).expect(1);
+    let said = format!("{}{}", failed.stdout, failed.stderr);
+    assert!(said.contains("take one with `bulkhead backup run`"), "{said}");
+    launcher.run(&["backup", "run"]).expect(0);
+    launcher.run(&["drill"]).expect(0);
+}
+
+#[test]
 fn mounted_keys_are_used_and_rotated_and_their_absence_is_explained() {
     let bench = Bench::new();
     fs::create_dir(bench.path("mounted")).expect("a directory");

@@ -24,7 +24,7 @@ use storage::archive::{Archive, ArchiveError, ArchiveOptions, ObjectArchive, Sha
 use storage::disk::{Disk as _, RealDisk};
 use storage::id::{BackupId, TenantId};
 use storage::keystore::copy::tenant_file;
-use storage::keystore::{KeyError, KeyOptions, KeyStore, kek_id_of};
+use storage::keystore::{KeyError, KeyOptions, KeyStore};
 use storage::log::segment::{self, SegmentLog, SegmentOptions};
 use storage::log::{CommitLog as _, LogError, Tail};
 use storage::scratch::{self, Scratch};
@@ -42,6 +42,10 @@ use crate::audit::anchor::{AnchorError, signing_key};
 use crate::audit::note::NoteVerifier;
 use crate::env::Env;
 use crate::erasure::receipt;
+
+mod kek;
+
+use kek::{check_kek, is_kek_file};
 
 /// Bytes of a key-encryption key's file at most.
 const KEK_BYTES_MAX: u64 = 4096;
@@ -101,6 +105,16 @@ pub enum RestoreError {
         path: PathBuf,
         /// What the disk said.
         source: io::Error,
+    },
+    /// The node has destroyed the version of the key-encryption key that the backup needs.
+    #[error(
+        "the backup needs the key-encryption key {}, which `bulkhead keys rotate` has retired on this node: take one \
+         with `bulkhead backup run`, which needs the new one only",
+        needed.join(" or ")
+    )]
+    RetiredKek {
+        /// The versions that the backup needs.
+        needed: Vec<String>,
     },
     /// The key-encryption key that is offered wrapped nothing of the backup.
     #[error(
@@ -276,30 +290,6 @@ pub fn restore(
     Ok(Restored { manifest, archive, public_key, verified })
 }
 
-/// Refuses a key-encryption key that cannot open the keys of the backup. Only the ids are compared: whether
-/// it opens them shows when they are opened.
-fn check_kek(options: &RestoreOptions, needed: &[String]) -> Result<(), RestoreError> {
-    let failed = |source| RestoreError::Keys { needed: needed.to_vec(), source };
-    let offered: Vec<String> = match (&options.kek, &options.keys.source) {
-        (KekFrom::File(path), _) => {
-            let unreadable = |source| RestoreError::Kek { path: path.clone(), source };
-            let bytes = scratch::read_secret(path, KEK_BYTES_MAX).map_err(unreadable)?;
-            vec![kek_id_of(path, &bytes).map_err(failed)?.to_string()]
-        }
-        (KekFrom::Source, Some(spec)) => {
-            let versions = spec.versions().map_err(|error| failed(error.into()))?;
-            let all = std::iter::once(&versions.current).chain(&versions.older);
-            all.map(|kek| kek.id().to_string()).collect()
-        }
-        // A whole directory of them, or nothing that could be asked.
-        (KekFrom::Directory(_), _) | (KekFrom::Source, None) => return Ok(()),
-    };
-    match offered.iter().any(|kek| needed.contains(kek)) {
-        true => Ok(()),
-        false => Err(RestoreError::OtherKek { offered, needed: needed.to_vec() }),
-    }
-}
-
 /// Opens the new archive, if nobody's history is in it.
 fn unused(options: &ArchiveOptions) -> Result<SharedArchive, RestoreError> {
     let failed = |name: &str, source| RestoreError::NewArchive {
@@ -375,10 +365,7 @@ impl Target<'_> {
                 let failed = |source| RestoreError::Kek { path: keys.clone(), source };
                 for path in RealDisk.list(keys).map_err(failed)? {
                     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                    let is_version = name.strip_prefix("kek.").is_some_and(|id| {
-                        id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit())
-                    });
-                    if name == "kek" || is_version {
+                    if is_kek_file(name) {
                         copy(&path, name)?;
                     }
                 }
