@@ -118,6 +118,23 @@ pub const API_KEYS_MAX: usize = 500;
 pub const API_KEY_MS_DEFAULT: u64 = 90 * 24 * 60 * 60 * 1000;
 /// How long an API key may last: 365 days.
 pub const API_KEY_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
+/// How long a sign-in waits for its second factor, milliseconds: 5 minutes.
+pub const CHALLENGE_MS: u64 = 5 * 60 * 1000;
+/// Sign-ins of one person that wait for a second factor at once; the oldest ends when another begins.
+pub const CHALLENGES_MAX: usize = 8;
+/// Wrong codes after which a sign-in that waits for one is void.
+pub const WRONG_CODES_MAX: u32 = 5;
+/// Wrong codes in a row, in whatever sign-ins, after which no code of an authenticator is taken for a
+/// while: a code has 20 bits, and whoever knows the password may begin as many sign-ins as they like.
+pub const WRONG_CODES_BEFORE_PAUSE: u32 = 10;
+/// The first such pause, milliseconds; it doubles with every [`WRONG_CODES_MAX`] more.
+pub const CODE_PAUSE_MS_FIRST: u64 = 60 * 1000;
+/// The longest, milliseconds.
+pub const CODE_PAUSE_MS_MAX: u64 = 60 * 60 * 1000;
+/// How long the enrolment of a second factor waits for its first code, milliseconds: 15 minutes.
+pub const ENROLMENT_MS: u64 = 15 * 60 * 1000;
+/// Recovery codes of one set.
+pub const RECOVERY_CODES: usize = 10;
 /// How long a session lasts after it was last refreshed.
 pub const SESSION_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Past states that are kept in memory for those who look at them.

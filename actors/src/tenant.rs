@@ -42,6 +42,7 @@ pub mod acl;
 pub mod api_keys;
 pub mod audit;
 pub mod directory;
+pub mod factors;
 pub mod forms;
 pub mod integrations;
 pub mod members;

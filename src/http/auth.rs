@@ -12,9 +12,13 @@ use actors::rate::Class;
 use actors::supervisor::NewTenant;
 use actors::tenant::directory::{NewOwner, by_the_node};
 use actors::tenant::error::{FieldError, TenantError};
+use actors::tenant::factors::Method;
 use actors::tenant::handle::TenantHandle;
 use actors::tenant::people::normalise_email;
 use actors::tenant::profile::{TenantView, check_name, check_slug};
+use actors::tenant::sessions::challenge::{
+    BeginSession, ChallengeOutcome, ChallengeToken, CompleteSession, SignedIn,
+};
 use actors::tenant::sessions::own::EndSession;
 use actors::tenant::sessions::{
     Credential, OpenSession, Opened, ReadCredential, RecordSignInFailure, RefreshOutcome,
@@ -48,12 +52,17 @@ pub const ROUTES: &[Route] = &[
     Route::new(Verb::Post, "/v1/auth/sign-in", "auth.sign-in", Access::Public, || {
         web::post().to(sign_in)
     })
-    .summary("Sign in")
+    .summary("Sign in; whoever has a second factor goes on with it at `/v1/auth/mfa`")
     .rate(Class::SignIn)
     .body::<SignInBody>(
         r#"{"tenant":"acme","email":"ann@example.org","password":"correct horse battery"}"#,
     )
-    .answers::<TokensView>(200),
+    .answers::<SignInView>(200),
+    Route::new(Verb::Post, "/v1/auth/mfa", "auth.mfa", Access::Public, || web::post().to(mfa))
+        .summary("Complete a sign-in with a code of an authenticator, or with a recovery code")
+        .rate(Class::SignIn)
+        .body::<MfaBody>(r#"{"mfa_token":"bkm_AAAA","code":"123456"}"#)
+        .answers::<TokensView>(200),
     Route::new(Verb::Post, "/v1/auth/refresh", "auth.refresh", Access::Public, || {
         web::post().to(refresh)
     })
@@ -111,6 +120,16 @@ pub struct SignInBody {
     pub password: Secret,
 }
 
+/// Completes a sign-in.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MfaBody {
+    /// What the sign-in was answered with.
+    pub mfa_token: Secret,
+    /// Six digits of an authenticator, or a recovery code.
+    pub code: Secret,
+}
+
 /// Refreshes.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -148,6 +167,27 @@ pub struct TokensView {
     pub expires_in: u64,
 }
 
+/// A sign-in that waits for its second factor.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct MfaNeededView {
+    /// Always true.
+    pub mfa_required: bool,
+    /// For `/v1/auth/mfa`, within five minutes. It opens nothing else.
+    pub mfa_token: String,
+    /// What it may be completed with.
+    pub methods: Vec<Method>,
+}
+
+/// What a sign-in comes to.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum SignInView {
+    /// A session.
+    Tokens(Box<TokensView>),
+    /// A wait for the second factor.
+    MfaNeeded(MfaNeededView),
+}
+
 /// A JSON Web Key Set.
 #[derive(Debug, Serialize, JsonSchema)]
 pub struct JwksView {
@@ -167,6 +207,17 @@ impl TokensView {
             refresh_token,
             token_type: "Bearer",
             expires_in: ACCESS_S,
+        }
+    }
+}
+
+impl SignInView {
+    fn new(app: &App, signed_in: SignedIn) -> Self {
+        match signed_in {
+            SignedIn::Opened(opened) => Self::Tokens(Box::new(TokensView::new(app, *opened))),
+            SignedIn::Challenged { mfa_token, methods } => {
+                Self::MfaNeeded(MfaNeededView { mfa_required: true, mfa_token, methods })
+            }
         }
     }
 }
@@ -250,8 +301,9 @@ async fn sign_in(
     let is_right = app.passwords.verify(share, &password, phc).await?;
     let failure = match credential {
         Some(credential) if is_right => {
-            let opened = open(&request, &door, tenant, credential).await?;
-            return answer::json(StatusCode::OK, &TokensView::new(&app, opened));
+            let (permit, begin) = (Permit::anonymous(tenant), BeginSession { credential });
+            let signed_in = door.command(permit, origin(&request), None, begin).await?.reply;
+            return answer::json(StatusCode::OK, &SignInView::new(&app, signed_in));
         }
         Some(credential) => SignInFailure::WrongPassword(credential.user),
         None if known.is_some() => SignInFailure::UnknownEmail,
@@ -278,6 +330,27 @@ fn vague(error: TenantError) -> Problem {
     match error {
         TenantError::NotFound => TenantError::BadCredentials.into(),
         error => error.into(),
+    }
+}
+
+async fn mfa(
+    request: HttpRequest,
+    app: web::Data<App>,
+    Json(MfaBody { mfa_token, code }): Json<MfaBody>,
+) -> Result<HttpResponse, Problem> {
+    let token = ChallengeToken::parse(mfa_token.text());
+    let account = token.as_ref().map(ChallengeToken::account);
+    limit_anonymous(&request, &app, Class::SignIn, account.as_deref())?;
+    let token = token.ok_or(TenantError::BadCredentials)?;
+    let tenant = token.tenant;
+    let door = app.tenants.find(tenant).await.map_err(vague)?;
+    let command = CompleteSession { token, code: code.text().to_owned() };
+    let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
+    match answered.map_err(vague)?.reply {
+        ChallengeOutcome::Opened(opened) => {
+            answer::json(StatusCode::OK, &TokensView::new(&app, *opened))
+        }
+        ChallengeOutcome::Refused => Err(TenantError::BadCredentials.into()),
     }
 }
 

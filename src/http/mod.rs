@@ -48,6 +48,7 @@ pub mod integrations;
 pub mod me;
 pub mod members;
 pub mod meta;
+pub mod mfa;
 pub mod platform;
 pub mod restores;
 pub mod submissions;

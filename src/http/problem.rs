@@ -52,7 +52,7 @@ kinds! {
     BAD_REQUEST: "bad-request", BAD_REQUEST, "The request is not well-formed", "A header that must come once came twice, or the request is not what HTTP allows. `detail` says which.";
     UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A credential is needed", "Send exactly one `Authorization: Bearer …` header with an access token from `/v1/auth/sign-in` or an API key.";
     INVALID_TOKEN: "invalid-token", UNAUTHORIZED, "The credential is not valid", "The token or API key is malformed, expired or revoked, or its holder's rights changed. Refresh the token or sign in again; make another key.";
-    BAD_CREDENTIALS: "bad-credentials", UNAUTHORIZED, "The credentials are wrong", "Tenant, e-mail address, password or refresh token do not match. Which one is not said.";
+    BAD_CREDENTIALS: "bad-credentials", UNAUTHORIZED, "The credentials are wrong", "Tenant, e-mail address, password, code or token do not match, or one of them was used before. Which one is not said.";
     WEBHOOK_SIGNATURE: "webhook-signature", UNAUTHORIZED, "The signature is wrong", "No active secret of the integration made this signature over these bytes within the allowed time.";
     TRIAL_ENDED: "trial-ended", PAYMENT_REQUIRED, "The trial has ended", "Reading goes on working. Writing needs a plan.";
     PLAN_QUOTA: "plan-quota", PAYMENT_REQUIRED, "The plan's quota is used up", "`quota` names what is used up and `limit` how much the plan gives. Remove something or change the plan.";
@@ -80,6 +80,7 @@ kinds! {
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
+    MFA_NOT_BEGUN: "mfa-not-begun", CONFLICT, "No second factor is being enrolled", "Begin with `POST /v1/me/mfa/totp`, and confirm within a quarter of an hour.";
     VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one, or is missing where one has to be named. Read it again, then repeat the change.";
     TOO_LARGE: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", "`limit` says how many bytes are taken.";
     URI_TOO_LONG: "uri-too-long", URI_TOO_LONG, "The query string is too long", "`limit` says how many bytes are taken.";
@@ -297,6 +298,7 @@ impl From<Conflict> for &'static Kind {
             Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
             Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,
+            Conflict::EnrolmentNotBegun => Kind::MFA_NOT_BEGUN,
         }
     }
 }

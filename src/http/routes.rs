@@ -9,7 +9,7 @@ use actors::rate::Class;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
-    api_keys, audit, auth, exports, forms, hooks, integrations, me, members, meta, platform,
+    api_keys, audit, auth, exports, forms, hooks, integrations, me, members, meta, mfa, platform,
     restores, submissions, teams, tenant, usage,
 };
 
@@ -278,6 +278,7 @@ pub struct PageOf<T> {
 const GROUPS: &[&[Route]] = &[
     auth::ROUTES,
     me::ROUTES,
+    mfa::ROUTES,
     tenant::ROUTES,
     restores::ROUTES,
     exports::ROUTES,

@@ -81,6 +81,8 @@ keys! {
     Integration = b'j', true { id: IntegrationId };
     /// An API key, without what proves it.
     ApiKey = b'k', false { id: ApiKeyId };
+    /// What a person signs in with besides a password, and their sign-ins that wait for it.
+    SecondFactors = b'm', false { user: UserId };
     /// Platform only: which tenant has a short name, by its keyed digest.
     Slug = b'n', false { digest: Digest };
     /// A bundle that the tenant's own people asked for.

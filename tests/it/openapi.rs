@@ -273,8 +273,19 @@ fn the_answers_of_signing_up_and_in_are_what_their_schemas_say() {
     let refreshed =
         world.client.post("/v1/auth/refresh", json!({"refresh_token": refresh_token}), 200);
     assert_true(&document, route("auth.refresh"), &refreshed);
-    let signed_in = world.client.post("/v1/auth/sign-in", credentials, 200);
+    let signed_in = world.client.post("/v1/auth/sign-in", credentials.clone(), 200);
     assert_true(&document, route("auth.sign-in"), &signed_in);
+    for id in ["mfa.confirm-totp", "mfa.renew-recovery-codes", "mfa.remove-totp"] {
+        let owner = world.sign_in("ada", "owner@ada.example");
+        let reply = Fixture::absent(0).call(route(id), &owner);
+        assert!((200..300).contains(&reply.status), "{id}: {}", reply.text());
+        assert_true(&document, route(id), &reply);
+    }
+    world.enrol("ada", "owner@ada.example", &world.sign_in("ada", "owner@ada.example"));
+    let waiting = world.client.post("/v1/auth/sign-in", credentials, 200);
+    assert_eq!(waiting.json()["mfa_required"], true);
+    assert_true(&document, route("auth.sign-in"), &waiting);
+    world.sign_in("ada", "owner@ada.example").get("/v1/me", 200);
     let body = json!({"tenant": {"slug": "bob", "name": "Bob"}, "email": "owner@bob.example", "password": crate::kit::PASSWORD});
     assert_true(
         &document,

@@ -173,7 +173,10 @@ impl ReadCx<'_> {
 
 /// Whether what the tenant remembers of people and their credentials depends on such a row.
 fn is_of_people(key: &Key) -> bool {
-    matches!(key, Key::User { .. } | Key::Session { .. } | Key::ApiKey { .. })
+    matches!(
+        key,
+        Key::User { .. } | Key::Session { .. } | Key::ApiKey { .. } | Key::SecondFactors { .. }
+    )
 }
 
 /// The context of a command.

@@ -42,6 +42,8 @@ pub enum Conflict {
     TooManyApiKeys,
     /// The export is not written yet, or could not be.
     ExportNotReady,
+    /// No second factor is being enrolled, or it took too long.
+    EnrolmentNotBegun,
 }
 
 /// How asking a tenant can fail. The edge gives each its answer in one total `match`.

@@ -20,6 +20,7 @@ use crate::quota::Quota;
 use crate::tenant::api_keys::commands::revoke_all_of;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
+use crate::tenant::factors::forget_factors;
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
 
 pub mod adding;
@@ -329,6 +330,7 @@ impl Command for RemoveMember {
         );
         end_sessions(cx, row.id, None)?;
         revoke_all_of(cx, row.id)?;
+        forget_factors(cx, row.id)?;
         let index = email_key(cx, &row.email);
         cx.delete(&index)?;
         cx.delete(&key)?;

@@ -34,6 +34,17 @@ pub struct UserRow {
     pub version: u64,
 }
 
+/// How somebody proved who they are, by the names of RFC 8176.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+pub enum Proof {
+    /// A password.
+    #[serde(rename = "pwd")]
+    Password,
+    /// A code that is good once: of an authenticator, or a recovery code.
+    #[serde(rename = "otp")]
+    OneTimeCode,
+}
+
 /// A session's row: one sign-in, and the family of refresh tokens that came from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionRow {
@@ -53,6 +64,16 @@ pub struct SessionRow {
     pub ip: Option<String>,
     /// The program it was last used with.
     pub user_agent: Option<String>,
+    /// How its holder proved who they are; empty in rows of older releases, which knew passwords only.
+    #[serde(default)]
+    pub amr: Vec<Proof>,
+}
+
+impl SessionRow {
+    /// How its holder proved who they are.
+    pub fn proofs(&self) -> Vec<Proof> {
+        if self.amr.is_empty() { vec![Proof::Password] } else { self.amr.clone() }
+    }
 }
 
 /// A person, as others in the tenant see them.

@@ -19,10 +19,12 @@ use crate::limits;
 use crate::permit::{self, Role};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::factors::factors_of;
 use crate::tenant::members::{find_by_email, sessions_of};
-use crate::tenant::people::{SessionRow, UserRow};
+use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
 
+pub mod challenge;
 pub mod own;
 
 const REFRESH_PREFIX: &str = "bkr_";
@@ -119,7 +121,11 @@ impl std::fmt::Debug for Opened {
     }
 }
 
-fn opened(cx: &Cx<'_, '_>, user: &UserRow, session: &SessionRow) -> Result<Opened, TenantError> {
+pub(crate) fn opened(
+    cx: &Cx<'_, '_>,
+    user: &UserRow,
+    session: &SessionRow,
+) -> Result<Opened, TenantError> {
     Ok(Opened {
         tenant: TenantView::of(cx)?,
         user: user.id,
@@ -132,7 +138,7 @@ fn opened(cx: &Cx<'_, '_>, user: &UserRow, session: &SessionRow) -> Result<Opene
 }
 
 /// Notes on the session that it was just used, and from where.
-fn touch(cx: &Cx<'_, '_>, session: &mut SessionRow) {
+pub(crate) fn touch(cx: &Cx<'_, '_>, session: &mut SessionRow) {
     session.seen_ms = cx.now_ms();
     session.expires_ms = cx.now_ms().saturating_add(limits::SESSION_MS);
     session.ip = cx.origin().ip.map(|ip| ip.to_string());
@@ -166,7 +172,8 @@ impl Query for ReadCredential {
     }
 }
 
-/// Opens a session for somebody whose password was right.
+/// Opens a session for somebody whose password was right and who has no second factor: one who has is
+/// refused here, and signs in by [`challenge`].
 pub struct OpenSession {
     /// Who, and the hash their password was right for.
     pub credential: Credential,
@@ -183,29 +190,45 @@ impl Command for OpenSession {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Opened, TenantError> {
-        let id = self.credential.user;
-        let user: UserRow = cx.row(&Key::User { id })?.ok_or(TenantError::BadCredentials)?;
-        // The password may have changed between the comparison and now.
-        if user.password.as_ref() != Some(&self.credential.password_phc) {
+        let user = proven(cx, &self.credential)?;
+        if factors_of(cx, user.id)?.is_enrolled() {
             return Err(TenantError::BadCredentials);
         }
-        make_room(cx, id)?;
-        let mut session = SessionRow {
-            id: cx.new_id(),
-            user: id,
-            generation: 0,
-            created_ms: cx.now_ms(),
-            seen_ms: 0,
-            expires_ms: 0,
-            ip: None,
-            user_agent: None,
-        };
-        touch(cx, &mut session);
-        cx.put(&Key::Session { user: id, id: session.id }, &session)?;
-        let draft = Draft::success(Self::NAME, Named::new("session", session.id));
-        cx.audit_as(user.named(), draft);
-        opened(cx, &user, &session)
+        begin(cx, &user, vec![Proof::Password], "password")
     }
+}
+
+/// Somebody whose password was right, if it still is: it may have changed since it was compared.
+fn proven(cx: &Cx<'_, '_>, credential: &Credential) -> Result<UserRow, TenantError> {
+    let user: Option<UserRow> = cx.row(&Key::User { id: credential.user })?;
+    user.filter(|user| user.password.as_ref() == Some(&credential.password_phc))
+        .ok_or(TenantError::BadCredentials)
+}
+
+/// Begins a session of somebody who proved who they are; `factor` is the last thing they did it with.
+fn begin(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    amr: Vec<Proof>,
+    factor: &'static str,
+) -> Result<Opened, TenantError> {
+    make_room(cx, user.id)?;
+    let mut session = SessionRow {
+        id: cx.new_id(),
+        user: user.id,
+        generation: 0,
+        created_ms: cx.now_ms(),
+        seen_ms: 0,
+        expires_ms: 0,
+        ip: None,
+        user_agent: None,
+        amr,
+    };
+    touch(cx, &mut session);
+    cx.put(&Key::Session { user: user.id, id: session.id }, &session)?;
+    let draft = Draft::success(OpenSession::NAME, Named::new("session", session.id));
+    cx.audit_as(user.named(), draft.with("factor", factor));
+    opened(cx, user, &session)
 }
 
 /// Ends what expired, and the oldest sessions beyond the bound.

@@ -32,6 +32,7 @@ fn samples() -> Vec<Key> {
         Key::Idempotency { day: 0x0102_0304, digest },
         Key::Integration { id: id(0x10) },
         Key::ApiKey { id: id(0x10) },
+        Key::SecondFactors { user: id(0x10) },
         Key::Slug { digest },
         Key::Export { id: id(0x10) },
         Key::ProviderEvent { integration: id(0x10), digest },

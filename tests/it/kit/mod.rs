@@ -1,6 +1,7 @@
 //! What the tests stand on: a running node, people in it, and a patient eye.
 
 mod acks;
+mod authenticator;
 mod client;
 mod clock;
 mod dice;
@@ -16,6 +17,7 @@ mod walk;
 mod world;
 
 pub use acks::{Acks, Attempt, Tally};
+pub use authenticator::{Authenticator, STEP_MS, begin_enrolment, enrol};
 pub use client::{Client, Reply, raw};
 pub use clock::TestClock;
 pub use dice::{Dice, number_from};
@@ -24,7 +26,7 @@ pub use forge::{Forge, encode};
 pub use gate::Gate;
 pub use loopdisk::{FileSystem, LoopDisk};
 pub use parallel::at_once;
-pub use peers::{Library, Peers, SIGNERS, Signing};
+pub use peers::{Library, Otplib, Peers, SIGNERS, Signing};
 pub use process::{Launcher, Outcome, Process};
 pub use stores::{BUCKET, Emulator, ScriptedStore, service_account};
 pub use walk::{Fixture, ends_the_caller, exported, in_walking_order, restore_to, restored};

@@ -1,4 +1,5 @@
-//! The webhook providers' own libraries, signing in child processes of their own.
+//! Other people's libraries in child processes of their own: the webhook providers', which sign, and an
+//! authenticator's.
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
@@ -89,6 +90,33 @@ impl Peers {
         assert!(!headers.contains_key("error"), "{what:?}: {headers:?}");
         let text = |value: &Value| value.as_str().expect("a header is a text").to_owned();
         headers.iter().map(|(name, value)| (name.clone(), text(value))).collect()
+    }
+}
+
+/// An authenticator made of npm's otplib, alive until dropped.
+pub struct Otplib(RefCell<Peer>);
+
+impl Otplib {
+    /// Nothing where it is not installed; says so then.
+    pub fn start() -> Option<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+        let modules = folder.join("node_modules/otplib");
+        if !modules.exists() {
+            println!(
+                "SKIPPED: {} is absent, so there is no other authenticator. ./tests/run installs it: \
+                 npm install --prefix tests/peers --no-package-lock --ignore-scripts",
+                modules.display()
+            );
+            return None;
+        }
+        Peer::start(Path::new("node"), folder.join("otp.mjs")).map(|peer| Self(RefCell::new(peer)))
+    }
+
+    /// What it makes of an `otpauth:` URI at a time, Unix seconds: code, issuer and label.
+    pub fn read(&self, uri: &str, unix_s: u64) -> Map<String, Value> {
+        let answer = self.0.borrow_mut().ask(&json!({"uri": uri, "time": unix_s}));
+        assert!(!answer.contains_key("error"), "{uri}: {answer:?}");
+        answer
     }
 }
 

@@ -4,9 +4,10 @@ use actors::env::{Clock as _, SystemClock, rfc3339};
 use bulkhead::http::routes::{ROUTES, Route, Verb};
 use serde_json::{Value, json};
 
+use super::authenticator::{Authenticator, begin_enrolment, enrol};
 use super::client::{Client, Reply};
 use super::eventually::eventually;
-use super::world::{Tenant, World, api_key};
+use super::world::{PASSWORD, Tenant, World, api_key};
 
 /// Resources of one tenant, fresh for one route, so that a call that deletes harms no other.
 pub struct Fixture {
@@ -162,6 +163,9 @@ impl Fixture {
 
     /// Calls the route as `client`.
     pub fn call(&self, route: &Route, client: &Client) -> Reply {
+        if let Some(reply) = call_with_code(route, client) {
+            return reply;
+        }
         let walker = client.with_header("x-request-id", "walk");
         let reply = walker.call(route.verb.name(), &self.path(route), self.body(route).as_ref());
         if route.id == "restores.request" && reply.status == 202 {
@@ -174,8 +178,43 @@ impl Fixture {
     }
 }
 
+fn now_ms() -> u64 {
+    SystemClock::new().now_ms()
+}
+
 fn now() -> String {
-    rfc3339(SystemClock::new().now_ms())
+    rfc3339(now_ms())
+}
+
+/// Calls a route that takes a code, as somebody who has no authenticator before or after; nothing for
+/// other routes and for who cannot enrol one.
+fn call_with_code(route: &Route, client: &Client) -> Option<Reply> {
+    if !["mfa.confirm-totp", "mfa.remove-totp", "mfa.renew-recovery-codes"].contains(&route.id) {
+        return None;
+    }
+    let mfa = client.call("GET", "/v1/me/mfa", None);
+    if mfa.status != 200 || mfa.json()["methods"] != json!([]) {
+        return None;
+    }
+    let proven =
+        |held: &Authenticator| json!({"password": PASSWORD, "code": held.fresh_code(now_ms())});
+    let (person, held, reply);
+    if route.id == "mfa.confirm-totp" {
+        held = begin_enrolment(client);
+        let body = json!({"code": held.fresh_code(now_ms())});
+        reply = client.call("POST", route.path, Some(&body));
+        person = client.with_token(&reply.str("/access_token"));
+    } else {
+        (person, held) = enrol(client, now_ms());
+        reply = person.call(route.verb.name(), route.path, Some(&proven(&held)));
+        if route.id == "mfa.remove-totp" {
+            return Some(reply);
+        }
+    }
+    held.keep(&reply.json());
+    let removed = person.call("DELETE", "/v1/me/mfa/totp", Some(&proven(&held)));
+    assert!([204, 409].contains(&removed.status), "{}", removed.text());
+    Some(reply)
 }
 
 /// Waits until an export is over, one way or the other; answers what it says then.
@@ -220,12 +259,14 @@ fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> S
 /// Whether calling it ends the caller's own credential, so that a fresh one is needed each time.
 pub fn ends_the_caller(route: &Route) -> bool {
     ["auth.sign-out", "me.change-password"].contains(&route.id)
+        || ["mfa.confirm-totp", "mfa.remove-totp", "mfa.renew-recovery-codes"].contains(&route.id)
         || (route.verb == Verb::Delete && route.path == "/v1/me/sessions")
 }
 
 /// Every route with its place in the table; those that end sessions come last, where they harm no other.
 pub fn in_walking_order() -> Vec<(usize, &'static Route)> {
     let mut routes: Vec<_> = ROUTES.iter().enumerate().collect();
-    routes.sort_by_key(|(_, route)| ends_the_caller(route));
+    // Last of all what changes the password that everyone of the tests has.
+    routes.sort_by_key(|(_, route)| (ends_the_caller(route), route.id == "me.change-password"));
     routes
 }

@@ -1,16 +1,18 @@
 //! A running node in this process, on a data directory and ports of its own, and tenants in it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use actors::env::{Clock, Env, Faults};
+use actors::env::{Clock, Env, Faults, SystemClock};
 use bulkhead::config::{Config, Overrides};
 use bulkhead::runtime::Node;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use super::authenticator::{Authenticator, enrol};
 use super::client::Client;
 
 /// A password that every person of the tests has.
@@ -81,6 +83,9 @@ pub struct World {
     pub client: Client,
     pub ops: Client,
     pub dir: PathBuf,
+    clock: Arc<dyn Clock>,
+    /// What people hold beside their passwords, by tenant and address.
+    authenticators: Mutex<HashMap<String, Arc<Authenticator>>>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     // Last: the directory goes when the node is gone.
@@ -110,10 +115,8 @@ impl World {
             (None, None) => unreachable!("one of the two is made above"),
         };
         let config = options.config(&dir);
-        let mut env = Env::real();
-        if let Some(clock) = options.clock {
-            env = env.with_clock(clock);
-        }
+        let clock = options.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        let mut env = Env::real().with_clock(clock.clone());
         if let Some(faults) = options.faults {
             env = env.with_faults(faults);
         }
@@ -132,7 +135,16 @@ impl World {
         });
         let (http, ops) = urls.recv().expect("a node that starts");
         let (client, ops) = (Client::new(&http), Client::new(&ops));
-        Self { client, ops, dir, stop: Some(stop), thread: Some(thread), _home: home }
+        Self {
+            client,
+            ops,
+            dir,
+            clock,
+            authenticators: Mutex::default(),
+            stop: Some(stop),
+            thread: Some(thread),
+            _home: home,
+        }
     }
 
     /// Stops the node and waits for its end. The data directory stays if the caller brought it.
@@ -151,11 +163,31 @@ impl World {
         Tenant::sign_up(&self.client, slug)
     }
 
-    /// Signs someone in.
+    /// The node's time, Unix milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Signs someone in, with the second factor they enrolled here if they did.
     pub fn sign_in(&self, slug: &str, email: &str) -> Client {
         let body = json!({"tenant": slug, "email": email, "password": PASSWORD});
-        let reply = self.client.post("/v1/auth/sign-in", body, 200);
+        let mut reply = self.client.post("/v1/auth/sign-in", body, 200);
+        if reply.json()["mfa_required"] == true {
+            let known = self.authenticators.lock().unwrap_or_else(PoisonError::into_inner);
+            let held = known.get(&format!("{slug} {email}")).expect("an authenticator").clone();
+            let (token, code) = (reply.str("/mfa_token"), held.fresh_code(self.now_ms()));
+            reply =
+                self.client.post("/v1/auth/mfa", json!({"mfa_token": token, "code": code}), 200);
+        }
         self.client.with_token(&reply.str("/access_token"))
+    }
+
+    /// Enrols an authenticator for someone who is signed in; they, with their new token.
+    pub fn enrol(&self, slug: &str, email: &str, person: &Client) -> Client {
+        let (person, authenticator) = enrol(person, self.now_ms());
+        let mut known = self.authenticators.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(format!("{slug} {email}"), Arc::new(authenticator));
+        person
     }
 
     /// Adds someone to a tenant and signs them in.

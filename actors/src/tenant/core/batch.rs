@@ -233,7 +233,7 @@ impl<'s> Batch<'s> {
         let changes = self.txn.finish();
         let touched = |key| match key {
             Key::User { id } => Some(Touched::User(id)),
-            Key::Session { user, .. } => Some(Touched::User(user)),
+            Key::Session { user, .. } | Key::SecondFactors { user } => Some(Touched::User(user)),
             Key::ApiKey { id } => Some(Touched::ApiKey(id)),
             _ => None,
         };

@@ -134,6 +134,11 @@ impl Scene {
         Some(storage::value::decode(&bytes).unwrap())
     }
 
+    /// Whether there is such a row.
+    pub(crate) fn has(&self, key: &storage::keys::Key) -> bool {
+        self.shard.get(key).unwrap().is_some()
+    }
+
     /// How often `action` was written to the audit log.
     pub(crate) fn noted(&self, action: &str) -> usize {
         self.drafts.iter().filter(|(_, draft)| draft.action == action).count()

@@ -51,6 +51,7 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::Event { .. }
         | Key::Form { .. }
         | Key::Integration { .. }
+        | Key::SecondFactors { .. }
         | Key::Team { .. }
         | Key::User { .. }
         | Key::Submission { .. }

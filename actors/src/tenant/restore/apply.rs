@@ -23,6 +23,7 @@ use crate::quota::Quota;
 use crate::tenant::core::Core;
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::factors::forget_factors;
 use crate::tenant::people::UserRow;
 use crate::tenant::state::{PendingRestore, TenantState};
 
@@ -77,6 +78,9 @@ fn go_back(
         let mut difference = Difference::new(core.shard(), state_after(core)?);
         let mut bytes = 0;
         while let Some(differing) = difference.next_row()? {
+            if is_kept(core, &differing.key)? {
+                continue;
+            }
             bytes += size_of(&differing);
             chunk.push(differing);
             if difference.seen().is_multiple_of(1024) {
@@ -100,6 +104,15 @@ fn go_back(
         }
     }
     Ok(())
+}
+
+/// Whether a row that differs stays as it is now: the second factors of people who are here. Going back
+/// must not bring back a lost telephone or a used code, nor take away what somebody has since. Who is
+/// not here now comes back with what they had.
+fn is_kept(core: &Core, key: &Key) -> Result<bool, TenantError> {
+    let Key::SecondFactors { user } = key else { return Ok(false) };
+    // Factors come before people in the order of keys, so this is still the present.
+    Ok(core.shard().get(&Key::User { id: *user })?.is_some())
 }
 
 fn size_of(differing: &Differing) -> usize {
@@ -145,7 +158,12 @@ impl Command for WriteRows {
         for Differing { key, now, then } in self.rows {
             touched.extend(touched_user(&key));
             match then {
-                None => cx.delete(&key)?,
+                None => {
+                    if let Key::User { id } = key {
+                        forget_factors(cx, id)?;
+                    }
+                    cx.delete(&key)?;
+                }
                 Some(then) if matches!(key, Key::User { .. }) => {
                     cx.put(&key, &with_newer_rights(now.as_deref(), &then)?)?;
                 }

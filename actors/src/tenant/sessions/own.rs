@@ -13,7 +13,7 @@ use crate::permit::{self, Role};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::members::{end_sessions, sessions_of};
-use crate::tenant::people::{SessionRow, UserRow};
+use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
 use crate::tenant::sessions::{Opened, opened, touch};
 
@@ -183,6 +183,8 @@ pub struct SessionView {
     pub ip: Option<String>,
     /// The program it was last used with.
     pub user_agent: Option<String>,
+    /// How it was proven whose it is (RFC 8176).
+    pub amr: Vec<Proof>,
 }
 
 /// Lists one's own sessions, oldest first; all on one page.
@@ -205,6 +207,7 @@ impl Query for ListSessions {
                 created_at: rfc3339(session.created_ms),
                 last_used_at: rfc3339(session.seen_ms),
                 expires_at: rfc3339(session.expires_ms),
+                amr: session.proofs(),
                 ip: session.ip,
                 user_agent: session.user_agent,
             })

@@ -1,0 +1,261 @@
+//! What people do to their own second factors. Nothing here can name anybody else's.
+//!
+//! Passwords are compared by whoever asks, as everywhere; codes are compared here, where it is known
+//! which were used. A wrong code is an answer and not an error, because that it came is kept.
+
+use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
+use storage::keys::Key;
+
+use super::recovery::{RecoveryCodes, SEED_BYTES};
+use super::{BegunTotp, FactorsRow, Totp, accept, factors_of, forget_factors, totp};
+use crate::audit::entry::{Draft, Named};
+use crate::limits;
+use crate::permit;
+use crate::tenant::cx::{Command, Cx, Reads};
+use crate::tenant::error::{Conflict, TenantError};
+use crate::tenant::members::end_sessions;
+use crate::tenant::people::{Proof, SessionRow, UserRow};
+use crate::tenant::profile::TenantView;
+use crate::tenant::sessions::{Opened, opened, touch};
+
+/// What came of something that takes a code.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Checked<T> {
+    /// It was done.
+    Done(T),
+    /// The code was wrong, and nothing was done.
+    WrongCode,
+}
+
+/// The secret of a new authenticator, and what it calls the account.
+#[derive(Serialize, Deserialize)]
+pub struct Begun {
+    /// The secret.
+    pub secret: ByteBuf,
+    /// The tenant's name for people.
+    pub issuer: String,
+    /// The person's address.
+    pub account: String,
+}
+
+/// The one who asks, if the password they gave was compared with what is still their password's hash.
+fn oneself(cx: &Cx<'_, '_>, current_phc: &str) -> Result<UserRow, TenantError> {
+    let user: Option<UserRow> = cx.row(&Key::User { id: cx.person()?.user })?;
+    let user = user.ok_or(TenantError::StaleCredential)?;
+    if user.password.as_deref() == Some(current_phc) {
+        Ok(user)
+    } else {
+        Err(TenantError::BadCredentials)
+    }
+}
+
+/// Whether a code of somebody is good. A wrong one is written down, in their row as well.
+fn is_good(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    row: &mut FactorsRow,
+    code: &str,
+    action: &'static str,
+) -> Result<bool, TenantError> {
+    if accept(cx, user, row, code).is_some() {
+        return Ok(true);
+    }
+    cx.put(&Key::SecondFactors { user: user.id }, row)?;
+    cx.audit(Draft::failed(action, user.named()).with("reason", "wrong-code"));
+    Ok(false)
+}
+
+/// Begins to enrol an authenticator. It counts once it proved itself; until then nothing changes.
+pub struct BeginTotp {
+    /// The hash the current password was right for.
+    pub current_phc: String,
+    /// A code of the authenticator that the new one takes the place of, or a recovery code.
+    pub code: Option<String>,
+}
+
+impl Command for BeginTotp {
+    type Action = permit::WriteOwnSessions;
+    type Reply = Checked<Begun>;
+    const NAME: &'static str = "mfa.totp_begin";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
+        let user = oneself(cx, &self.current_phc)?;
+        let mut row = factors_of(cx, user.id)?;
+        if row.is_enrolled() {
+            let needed = || TenantError::invalid("/code", "is needed to replace an authenticator");
+            let code = self.code.ok_or_else(needed)?;
+            if !is_good(cx, &user, &mut row, &code, Self::NAME)? {
+                return Ok(Checked::WrongCode);
+            }
+        }
+        let secret = cx.random();
+        row.begun = Some(BegunTotp { secret, begun_ms: cx.now_ms() });
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        cx.audit(Draft::success(Self::NAME, user.named()));
+        let issuer = TenantView::of(cx)?.name;
+        Ok(Checked::Done(Begun { secret: ByteBuf::from(secret), issuer, account: user.email }))
+    }
+}
+
+/// What is shown when an authenticator proved itself.
+#[derive(Serialize, Deserialize)]
+pub struct Confirmed {
+    /// The recovery codes, in clear, for this once.
+    pub recovery_codes: Vec<String>,
+    /// The session that asked, with the second factor proven in it.
+    pub opened: Opened,
+}
+
+/// Ends an enrolment with the first code of the new authenticator. From then on signing in takes it; the
+/// other sessions, which never saw it, end, and so do all access tokens made before.
+pub struct ConfirmTotp {
+    /// The code.
+    pub code: String,
+}
+
+impl Command for ConfirmTotp {
+    type Action = permit::WriteOwnSessions;
+    type Reply = Confirmed;
+    const NAME: &'static str = "mfa.totp_confirm";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Confirmed, TenantError> {
+        let person = cx.person()?;
+        let now_ms = cx.now_ms();
+        let (user_key, session_key) =
+            (Key::User { id: person.user }, Key::Session { user: person.user, id: person.session });
+        let user: Option<UserRow> = cx.row(&user_key)?;
+        let session: Option<SessionRow> = cx.row(&session_key)?;
+        let (Some(mut user), Some(mut session)) = (user, session) else {
+            return Err(TenantError::StaleCredential);
+        };
+        let mut row = factors_of(cx, user.id)?;
+        let begun = row
+            .begun
+            .take()
+            .filter(|begun| now_ms < begun.begun_ms.saturating_add(limits::ENROLMENT_MS));
+        let BegunTotp { secret, .. } =
+            begun.ok_or(TenantError::Conflict(Conflict::EnrolmentNotBegun))?;
+        let wrong = || TenantError::invalid("/code", "is not a code of the new authenticator now");
+        let code: String = self.code.chars().filter(|c| !c.is_whitespace()).collect();
+        let last_step = totp::step_of(&secret, now_ms, &code, None).ok_or_else(wrong)?;
+        let (recovery, recovery_codes) = RecoveryCodes::make(&cx.random::<SEED_BYTES>());
+        // Sign-ins that waited for the authenticator before this one are void as well.
+        row = FactorsRow {
+            totp: Some(Totp { secret, last_step, confirmed_ms: now_ms }),
+            recovery,
+            ..FactorsRow::default()
+        };
+        user.authz += 1;
+        session.generation += 1;
+        session.amr = vec![Proof::Password, Proof::OneTimeCode];
+        touch(cx, &mut session);
+        let ended = end_sessions(cx, user.id, Some(session.id))?;
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        cx.put(&user_key, &user)?;
+        cx.put(&session_key, &session)?;
+        cx.audit(Draft::success(Self::NAME, user.named()).with("sessions_ended", ended));
+        Ok(Confirmed { recovery_codes, opened: opened(cx, &user, &session)? })
+    }
+}
+
+/// Removes the authenticator and the recovery codes. Signing in takes the password alone again.
+pub struct RemoveTotp {
+    /// The hash the current password was right for.
+    pub current_phc: String,
+    /// A code of the authenticator, or a recovery code.
+    pub code: String,
+}
+
+impl Command for RemoveTotp {
+    type Action = permit::WriteOwnSessions;
+    type Reply = Checked<()>;
+    const NAME: &'static str = "mfa.totp_remove";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
+        let user = oneself(cx, &self.current_phc)?;
+        let mut row = factors_of(cx, user.id)?;
+        if !row.is_enrolled() {
+            return Err(TenantError::NotFound);
+        }
+        if !is_good(cx, &user, &mut row, &self.code, Self::NAME)? {
+            return Ok(Checked::WrongCode);
+        }
+        forget_factors(cx, user.id)?;
+        cx.audit(Draft::success(Self::NAME, user.named()));
+        Ok(Checked::Done(()))
+    }
+}
+
+/// Makes a new set of recovery codes; the old ones are good no more.
+pub struct RenewRecoveryCodes {
+    /// The hash the current password was right for.
+    pub current_phc: String,
+    /// A code of the authenticator, or a recovery code.
+    pub code: String,
+}
+
+impl Command for RenewRecoveryCodes {
+    type Action = permit::WriteOwnSessions;
+    type Reply = Checked<Vec<String>>;
+    const NAME: &'static str = "mfa.recovery_renew";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
+        let user = oneself(cx, &self.current_phc)?;
+        let mut row = factors_of(cx, user.id)?;
+        if !row.is_enrolled() {
+            return Err(TenantError::NotFound);
+        }
+        if !is_good(cx, &user, &mut row, &self.code, Self::NAME)? {
+            return Ok(Checked::WrongCode);
+        }
+        let (recovery, codes) = RecoveryCodes::make(&cx.random::<SEED_BYTES>());
+        row.recovery = recovery;
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        cx.audit(Draft::success(Self::NAME, user.named()));
+        Ok(Checked::Done(codes))
+    }
+}
+
+/// Notes that a signed-in person who wanted to change their second factors gave a wrong password.
+pub struct RecordWrongPassword {
+    /// What they wanted: the name of the command.
+    pub action: &'static str,
+}
+
+impl Command for RecordWrongPassword {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+    const NAME: &'static str = "mfa.wrong_password";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", "-")
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        let target = cx.actor();
+        cx.audit(Draft::failed(self.action, target).with("reason", "wrong-password"));
+        Ok(())
+    }
+}

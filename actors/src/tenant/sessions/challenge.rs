@@ -1,0 +1,191 @@
+//! Signing in with a second factor: a right password begins a challenge, a right code ends it in a session.
+//!
+//! What the client holds in between is a message to ourselves, as a refresh token is: made with the
+//! tenant's own key over who, which challenge, and the password's hash it followed. So another
+//! tenant's, a changed one's and one from before a change of password are refused without a look-up. It
+//! opens nothing else. Whether the challenge still waits, the person's row says.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+use storage::id::{Id, TenantId, UserId};
+use storage::keys::Key;
+
+use super::{Credential, OpenSession, Opened, begin, proven};
+use crate::audit::entry::{Draft, Named};
+use crate::permit;
+use crate::tenant::cx::{Command, Cx, Reads};
+use crate::tenant::error::TenantError;
+use crate::tenant::factors::{Method, accept, factors_of};
+use crate::tenant::people::{Proof, UserRow};
+
+const PREFIX: &str = "bkm_";
+const LABEL: &str = "mfa";
+const NAMED_BYTES: usize = 16 + 16 + 16;
+const TOKEN_BYTES: usize = NAMED_BYTES + 32;
+
+/// What a client shows together with the code, taken apart but not believed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChallengeToken {
+    /// The tenant it says it is of.
+    pub tenant: TenantId,
+    user: UserId,
+    challenge: [u8; 16],
+    mac: [u8; 32],
+}
+
+impl std::fmt::Debug for ChallengeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChallengeToken").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+impl ChallengeToken {
+    /// Whose budget an attempt is charged to: the person the token says it is of.
+    pub fn account(&self) -> String {
+        format!("{} {}", self.tenant, self.user)
+    }
+
+    /// Takes a token's text apart; `None` if it has another form.
+    pub fn parse(text: &str) -> Option<Self> {
+        let body = text.strip_prefix(PREFIX)?;
+        let bytes: [u8; TOKEN_BYTES] = URL_SAFE_NO_PAD.decode(body).ok()?.try_into().ok()?;
+        let (tenant, rest) = bytes.split_first_chunk()?;
+        let (user, rest) = rest.split_first_chunk()?;
+        let (challenge, mac) = rest.split_first_chunk()?;
+        Some(Self {
+            tenant: TenantId::from_bytes(*tenant),
+            user: UserId::from_bytes(*user),
+            challenge: *challenge,
+            mac: mac.try_into().ok()?,
+        })
+    }
+
+    fn issue(cx: &Cx<'_, '_>, user: UserId, challenge: [u8; 16], phc: &str) -> String {
+        let named = named(cx.tenant(), user, challenge);
+        let mac = cx.keys().mac(LABEL, &[&named[..], phc.as_bytes()].concat());
+        format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([&named[..], &mac[..]].concat()))
+    }
+
+    fn is_authentic(&self, cx: &Cx<'_, '_>, phc: &str) -> bool {
+        let named = named(self.tenant, self.user, self.challenge);
+        let bytes = [&named[..], phc.as_bytes()].concat();
+        self.tenant == cx.tenant() && cx.keys().verify_mac(LABEL, &bytes, &self.mac)
+    }
+}
+
+fn named(tenant: TenantId, user: UserId, challenge: [u8; 16]) -> [u8; NAMED_BYTES] {
+    let mut bytes = [0; NAMED_BYTES];
+    bytes[..16].copy_from_slice(tenant.as_bytes());
+    bytes[16..32].copy_from_slice(user.as_bytes());
+    bytes[32..].copy_from_slice(&challenge);
+    bytes
+}
+
+/// What a right password comes to.
+#[derive(Serialize, Deserialize)]
+pub enum SignedIn {
+    /// A session: the person has no second factor.
+    Opened(Box<Opened>),
+    /// A wait for the second factor.
+    Challenged {
+        /// What the client shows together with the code.
+        mfa_token: String,
+        /// What it may be completed with.
+        methods: Vec<Method>,
+    },
+}
+
+/// Signs in somebody whose password was right, as far as that goes.
+pub struct BeginSession {
+    /// Who, and the hash their password was right for.
+    pub credential: Credential,
+}
+
+impl Command for BeginSession {
+    type Action = permit::SignIn;
+    type Reply = SignedIn;
+    const NAME: &'static str = "sign_in.challenge";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", self.credential.user)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<SignedIn, TenantError> {
+        let user = proven(cx, &self.credential)?;
+        let mut row = factors_of(cx, user.id)?;
+        if !row.is_enrolled() {
+            let opened = begin(cx, &user, vec![Proof::Password], "password")?;
+            return Ok(SignedIn::Opened(Box::new(opened)));
+        }
+        let challenge = cx.random();
+        row.challenge(challenge, cx.now_ms());
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        cx.audit_as(user.named(), Draft::success(Self::NAME, user.named()));
+        let phc = &self.credential.password_phc;
+        let mfa_token = ChallengeToken::issue(cx, user.id, challenge, phc);
+        Ok(SignedIn::Challenged { mfa_token, methods: row.methods() })
+    }
+}
+
+/// How a challenge ended. A refusal is an answer and not an error, because that it came is kept.
+#[derive(Serialize, Deserialize)]
+pub enum ChallengeOutcome {
+    /// In a session.
+    Opened(Box<Opened>),
+    /// In nothing: the code is wrong or used, or the challenge waits no more.
+    Refused,
+}
+
+/// Completes a sign-in with a second factor.
+pub struct CompleteSession {
+    /// The token.
+    pub token: ChallengeToken,
+    /// The code.
+    pub code: String,
+}
+
+impl Command for CompleteSession {
+    type Action = permit::SignIn;
+    type Reply = ChallengeOutcome;
+    const NAME: &'static str = "sign_in";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", self.token.user)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<ChallengeOutcome, TenantError> {
+        let Self { token, code } = self;
+        let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
+        let user = user.ok_or(TenantError::BadCredentials)?;
+        let phc = user.password.as_deref().ok_or(TenantError::BadCredentials)?;
+        if !token.is_authentic(cx, phc) {
+            return Err(TenantError::BadCredentials);
+        }
+        let mut row = factors_of(cx, user.id)?;
+        let failed = |reason: &'static str| {
+            Draft::failed(OpenSession::NAME, user.named()).with("reason", reason)
+        };
+        if !row.is_waiting(&token.challenge, cx.now_ms()) {
+            cx.audit(failed("challenge-over"));
+            return Ok(ChallengeOutcome::Refused);
+        }
+        let accepted = accept(cx, &user, &mut row, &code);
+        let is_void = match accepted {
+            Some(_) => {
+                row.settle(&token.challenge);
+                false
+            }
+            None => row.miss(&token.challenge),
+        };
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        let Some(method) = accepted else {
+            cx.audit(failed("wrong-code").with("challenge_void", is_void));
+            return Ok(ChallengeOutcome::Refused);
+        };
+        let amr = vec![Proof::Password, Proof::OneTimeCode];
+        Ok(ChallengeOutcome::Opened(Box::new(begin(cx, &user, amr, method.name())?)))
+    }
+}

@@ -1,0 +1,264 @@
+//! One's own second factors: to enrol an authenticator, to remove it, to have new recovery codes. Nothing
+//! in this file can name anybody else. What a sign-in does with them is in [`auth`](crate::http::auth).
+//!
+//! Whoever changes anything gives the password again, and a code of what is enrolled: neither a stolen
+//! token nor a forgotten open browser is enough. Secrets and codes leave in one answer each, never again.
+
+use actix_web::http::StatusCode;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actors::permit::{Action as _, ReadOwnProfile, WriteOwnSessions};
+use actors::rate::Class;
+use actors::tenant::cx::Command as _;
+use actors::tenant::factors::own::{
+    BeginTotp, Begun, Checked, ConfirmTotp, RecordWrongPassword, RemoveTotp, RenewRecoveryCodes,
+};
+use actors::tenant::factors::{MfaView, ReadMfa, totp};
+use actors::tenant::sessions::own::ReadOwnCredential;
+use qrcode::render::svg;
+use qrcode::{EcLevel, QrCode};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::http::allowed::{Allowed, limit_anonymous};
+use crate::http::answer;
+use crate::http::app::App;
+use crate::http::auth::TokensView;
+use crate::http::extract::Json;
+use crate::http::passwords::{Secret, Share};
+use crate::http::problem::Problem;
+use crate::http::routes::{Access, Route, Verb};
+
+/// Least width and height of a QR code, in pixels; it scales.
+const QR_PIXELS_MIN: u32 = 240;
+
+/// The routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route::new(Verb::Get, "/v1/me/mfa", "mfa.read", Access::Tenant(ReadOwnProfile::ROW), || {
+        web::get().to(read)
+    })
+    .summary("One's own second factors")
+    .answers::<MfaView>(200),
+    Route::new(
+        Verb::Post,
+        "/v1/me/mfa/totp",
+        "mfa.begin-totp",
+        Access::Tenant(WriteOwnSessions::ROW),
+        || web::post().to(begin),
+    )
+    .summary("Begin to enrol an authenticator; to replace one, give a code of the old one as well")
+    .body::<BeginTotpBody>(r#"{"password":"correct horse battery"}"#)
+    .answers::<BegunTotpView>(201),
+    Route::new(
+        Verb::Post,
+        "/v1/me/mfa/totp/confirm",
+        "mfa.confirm-totp",
+        Access::Tenant(WriteOwnSessions::ROW),
+        || web::post().to(confirm),
+    )
+    .summary("Enrol the authenticator by its first code; the other sessions end, this one gets new tokens")
+    .body::<ConfirmTotpBody>(r#"{"code":"123456"}"#)
+    .answers::<ConfirmedView>(200),
+    Route::new(
+        Verb::Delete,
+        "/v1/me/mfa/totp",
+        "mfa.remove-totp",
+        Access::Tenant(WriteOwnSessions::ROW),
+        || web::delete().to(remove),
+    )
+    .summary("Remove the authenticator and the recovery codes")
+    .body::<ProvenBody>(r#"{"password":"correct horse battery","code":"123456"}"#)
+    .answers_nothing(),
+    Route::new(
+        Verb::Post,
+        "/v1/me/mfa/recovery-codes",
+        "mfa.renew-recovery-codes",
+        Access::Tenant(WriteOwnSessions::ROW),
+        || web::post().to(renew),
+    )
+    .summary("Make new recovery codes; the old ones are good no more")
+    .body::<ProvenBody>(r#"{"password":"correct horse battery","code":"123456"}"#)
+    .answers::<RecoveryCodesView>(200),
+];
+
+/// Begins to enrol an authenticator.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BeginTotpBody {
+    /// One's password.
+    pub password: Secret,
+    /// If there is an authenticator already: a code of it, or a recovery code.
+    #[serde(default)]
+    pub code: Option<Secret>,
+}
+
+/// Ends an enrolment.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConfirmTotpBody {
+    /// Six digits of the new authenticator.
+    pub code: Secret,
+}
+
+/// Proves that it is oneself who asks.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenBody {
+    /// One's password.
+    pub password: Secret,
+    /// A code of the authenticator, or a recovery code.
+    pub code: Secret,
+}
+
+/// A new authenticator, for this once.
+#[derive(Serialize, JsonSchema)]
+pub struct BegunTotpView {
+    /// The secret, in Base32, for who types it.
+    pub secret: String,
+    /// The same with everything an authenticator wants to know.
+    pub otpauth_uri: String,
+    /// That as a QR code: an SVG document.
+    pub qr_svg: String,
+}
+
+/// Recovery codes, for this once.
+#[derive(Serialize, JsonSchema)]
+pub struct RecoveryCodesView {
+    /// Each is good once.
+    pub recovery_codes: Vec<String>,
+}
+
+/// What is shown when an authenticator is enrolled.
+#[derive(Serialize, JsonSchema)]
+pub struct ConfirmedView {
+    /// Each is good once; they are not shown again.
+    pub recovery_codes: Vec<String>,
+    /// New tokens of this session: those from before are good no more.
+    #[serde(flatten)]
+    pub tokens: TokensView,
+}
+
+impl BegunTotpView {
+    fn new(begun: &Begun) -> Result<Self, Problem> {
+        let otpauth_uri = totp::otpauth_uri(&begun.issuer, &begun.account, &begun.secret);
+        // The uri is bounded, so that a code of this level always holds it.
+        let code = QrCode::with_error_correction_level(otpauth_uri.as_bytes(), EcLevel::M);
+        let code = code.map_err(Problem::internal)?;
+        let qr_svg = code
+            .render::<svg::Color<'_>>()
+            .min_dimensions(QR_PIXELS_MIN, QR_PIXELS_MIN)
+            .quiet_zone(true)
+            .build();
+        Ok(Self { secret: totp::base32(&begun.secret), otpauth_uri, qr_svg })
+    }
+}
+
+fn wrong_code() -> Problem {
+    Problem::invalid("/code", "is not good: wrong, used before, or not of now")
+}
+
+/// The password's hash, if `password` is one's own. A wrong one is written down under `action`.
+async fn prove(
+    request: &HttpRequest,
+    app: &App,
+    asking: Allowed<WriteOwnSessions>,
+    password: &Secret,
+    action: &'static str,
+) -> Result<String, Problem> {
+    // A stolen access token must not become a way to guess passwords or codes.
+    let account = asking.user().user.to_string();
+    limit_anonymous(request, app, Class::SignIn, Some(&account))?;
+    let (_, phc) = asking.ask(ReadOwnCredential).await?;
+    let share = Share::Tenant(asking.tenant());
+    let is_right = app.passwords.verify(share, password, phc.clone()).await?;
+    match phc.filter(|_| is_right) {
+        Some(phc) => Ok(phc),
+        None => {
+            asking.command(RecordWrongPassword { action }).await?;
+            Err(Problem::invalid("/password", "is not your password"))
+        }
+    }
+}
+
+async fn read(allowed: Allowed<ReadOwnProfile>) -> Result<HttpResponse, Problem> {
+    answer::json(StatusCode::OK, &allowed.query(ReadMfa).await?)
+}
+
+async fn begin(
+    request: HttpRequest,
+    app: web::Data<App>,
+    (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
+    Json(BeginTotpBody { password, code }): Json<BeginTotpBody>,
+) -> Result<HttpResponse, Problem> {
+    let current_phc = prove(&request, &app, asking, &password, BeginTotp::NAME).await?;
+    let code = code.map(|code| code.text().to_owned());
+    match acting.command(BeginTotp { current_phc, code }).await?.reply {
+        Checked::Done(begun) => answer::json(StatusCode::CREATED, &BegunTotpView::new(&begun)?),
+        Checked::WrongCode => Err(wrong_code()),
+    }
+}
+
+async fn confirm(
+    request: HttpRequest,
+    app: web::Data<App>,
+    allowed: Allowed<WriteOwnSessions>,
+    Json(ConfirmTotpBody { code }): Json<ConfirmTotpBody>,
+) -> Result<HttpResponse, Problem> {
+    let account = allowed.user().user.to_string();
+    limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
+    let command = ConfirmTotp { code: code.text().to_owned() };
+    let confirmed = allowed.command(command).await?.reply;
+    let view = ConfirmedView {
+        recovery_codes: confirmed.recovery_codes,
+        tokens: TokensView::new(&app, confirmed.opened),
+    };
+    answer::json(StatusCode::OK, &view)
+}
+
+async fn remove(
+    request: HttpRequest,
+    app: web::Data<App>,
+    (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
+    Json(ProvenBody { password, code }): Json<ProvenBody>,
+) -> Result<HttpResponse, Problem> {
+    let current_phc = prove(&request, &app, asking, &password, RemoveTotp::NAME).await?;
+    let code = code.text().to_owned();
+    match acting.command(RemoveTotp { current_phc, code }).await?.reply {
+        Checked::Done(()) => Ok(answer::no_content()),
+        Checked::WrongCode => Err(wrong_code()),
+    }
+}
+
+async fn renew(
+    request: HttpRequest,
+    app: web::Data<App>,
+    (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
+    Json(ProvenBody { password, code }): Json<ProvenBody>,
+) -> Result<HttpResponse, Problem> {
+    let action = RenewRecoveryCodes::NAME;
+    let current_phc = prove(&request, &app, asking, &password, action).await?;
+    let code = code.text().to_owned();
+    match acting.command(RenewRecoveryCodes { current_phc, code }).await?.reply {
+        Checked::Done(recovery_codes) => {
+            answer::json(StatusCode::OK, &RecoveryCodesView { recovery_codes })
+        }
+        Checked::WrongCode => Err(wrong_code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn the_longest_names_there_are_still_fit_into_a_qr_code() {
+        let begun = Begun {
+            secret: vec![0xff; totp::SECRET_BYTES].into(),
+            issuer: "é".repeat(2_000),
+            account: format!("{}@{}.example", "+".repeat(64), "a".repeat(180)),
+        };
+        let view = BegunTotpView::new(&begun).expect("a QR code");
+        assert!(view.qr_svg.contains("<svg"), "{}", view.qr_svg);
+        assert!(view.otpauth_uri.contains(&view.secret));
+    }
+}
