@@ -149,7 +149,7 @@ actions! {
     ReadOwnProfile = "me:read", plain, [Owner Admin Member Viewer Customer PlatformAdmin], "See one's own profile and sessions.";
     WriteOwnSessions = "sessions:write", plain, [Owner Admin Member Viewer Customer PlatformAdmin], "End one's own sessions, change one's own password.";
     ReadTenant = "tenant:read", plain, [Owner Admin Member Viewer], "See the tenant's name, plan and region.";
-    UpdateTenant = "tenant:update", privileged, [Owner], "Change the tenant's name.";
+    UpdateTenant = "tenant:update", privileged, [Owner Admin], "Have everybody need a second factor; owners: no longer, and change the tenant's name.";
     RestoreTenant = "tenant:restore", privileged, [Owner], "Take the tenant back to an earlier time.";
     ReadRestores = "restores:read", privileged, [Owner Admin], "See restores and how far they are.";
     CreateExports = "exports:create", privileged, [Owner Admin], "Write the whole tenant to a bundle, which another node can take up.";

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use actors::env::{Clock as _, SystemClock};
+use actors::tenant::factors::totp;
 use serde_json::{Value, json};
 
 use crate::drive::now;
@@ -215,18 +217,48 @@ impl Node {
             .status()
             .expect("the command line");
         assert!(made.success(), "no platform administrator");
-        let body = json!({"tenant": "platform", "email": "root@example.com", "password": "correct horse battery"});
-        let url = format!("http://127.0.0.1:{}/v1/auth/sign-in", self.port);
-        let request = self.agent.post(url).header("content-type", "application/json");
-        let text = request
-            .send(body.to_string())
-            .expect("an answer")
-            .body_mut()
-            .read_to_string()
-            .expect("a text");
-        let signed: Value = serde_json::from_str(&text).expect("JSON");
-        signed["access_token"].as_str().expect("a token").to_owned()
+        let password = "correct horse battery";
+        let body = json!({"tenant": "platform", "email": "root@example.com", "password": password});
+        let signed = self.ask("/v1/auth/sign-in", None, &body);
+        let newcomer = text_of(&signed, "access_token");
+        // Platform administrators do nothing before they have a second factor.
+        let body = json!({"password": password});
+        let begun = self.ask("/v1/me/mfa/totp", Some(&newcomer), &body);
+        let secret = from_base32(&text_of(&begun, "secret"));
+        let code = totp::code_of(&secret, totp::step_at(SystemClock::new().now_ms()));
+        let body = json!({"code": code});
+        let confirmed = self.ask("/v1/me/mfa/totp/confirm", Some(&newcomer), &body);
+        text_of(&confirmed, "access_token")
     }
+
+    fn ask(&self, path: &str, token: Option<&str>, body: &Value) -> Value {
+        let url = format!("http://127.0.0.1:{}{path}", self.port);
+        let mut request = self.agent.post(url).header("content-type", "application/json");
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let mut answer = request.send(body.to_string()).expect("an answer");
+        let text = answer.body_mut().read_to_string().expect("a text");
+        serde_json::from_str(&text).expect("JSON")
+    }
+}
+
+fn text_of(answer: &Value, member: &str) -> String {
+    answer[member].as_str().unwrap_or_else(|| panic!("no {member}: {answer}")).to_owned()
+}
+
+fn from_base32(text: &str) -> Vec<u8> {
+    let (mut bytes, mut buffer, mut bits) = (Vec::new(), 0_u32, 0);
+    for letter in text.bytes() {
+        let value = if letter.is_ascii_digit() { letter - b'2' + 26 } else { letter - b'A' };
+        buffer = (buffer << 5) | u32::from(value);
+        bits += 5;
+        if bits >= 8 {
+            bits -= 8;
+            bytes.push((buffer >> bits) as u8);
+        }
+    }
+    bytes
 }
 
 fn wait_for_port(path: &std::path::Path) -> u16 {

@@ -52,10 +52,13 @@ impl User {
 /// Prints a person that was added.
 pub fn print(reply: &ControlReply, common: &Common) -> Result<(), CliError> {
     let ControlReply::User(user) = reply else { return Err(unexpected()) };
-    common.output().either(user, || {
-        let field = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
-        format!("id     {}\nemail  {}\nrole   {}", field("id"), field("email"), field("role"))
-    })
+    common.output().either(user, || card(user))
+}
+
+/// A person, for people.
+pub fn card(user: &serde_json::Value) -> String {
+    let field = |name: &str| user[name].as_str().unwrap_or_default().to_owned();
+    format!("id     {}\nemail  {}\nrole   {}", field("id"), field("email"), field("role"))
 }
 
 #[cfg(test)]

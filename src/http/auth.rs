@@ -165,6 +165,10 @@ pub struct TokensView {
     pub token_type: &'static str,
     /// Seconds until the access token ends.
     pub expires_in: u64,
+    /// True where everybody needs a second factor and this session has not seen one: until one is enrolled
+    /// it is good for that alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mfa_enrolment_required: bool,
 }
 
 /// A sign-in that waits for its second factor.
@@ -198,7 +202,8 @@ pub struct JwksView {
 impl TokensView {
     /// Makes the access token of an opened session.
     pub(crate) fn new(app: &App, opened: Opened) -> Self {
-        let Opened { tenant, user, email, role, authz, session, refresh_token } = opened;
+        let mfa_enrolment_required = opened.enrolment_required;
+        let Opened { tenant, user, email, role, authz, session, refresh_token, .. } = opened;
         let person = UserPrincipal { user, session, role, authz };
         Self {
             access_token: app.tokens.issue(tenant.id, &person, app.env.now_ms()),
@@ -207,6 +212,7 @@ impl TokensView {
             refresh_token,
             token_type: "Bearer",
             expires_in: ACCESS_S,
+            mfa_enrolment_required,
         }
     }
 }

@@ -287,7 +287,10 @@ mod tests {
         let update = matrix["capabilities"]
             .as_array()
             .and_then(|rows| rows.iter().find(|row| row["name"] == "tenant:update"));
-        assert_eq!(update.map(|row| row["roles"].clone()), Some(serde_json::json!(["owner"])));
+        assert_eq!(
+            update.map(|row| row["roles"].clone()),
+            Some(serde_json::json!(["admin", "owner"]))
+        );
     }
 
     #[actix_rt::test]

@@ -58,6 +58,7 @@ kinds! {
     PLAN_QUOTA: "plan-quota", PAYMENT_REQUIRED, "The plan's quota is used up", "`quota` names what is used up and `limit` how much the plan gives. Remove something or change the plan.";
     FORBIDDEN: "forbidden", FORBIDDEN, "Not allowed", "The credential is good, the right is missing. `action` names it; `/v1/meta/capabilities` says which roles have it and whether an API key can.";
     NO_TENANT: "no-tenant", FORBIDDEN, "The token names no tenant", "Every request acts within the one tenant that its token names.";
+    MFA_ENROLMENT_REQUIRED: "mfa-enrolment-required", FORBIDDEN, "A second factor has to be enrolled first", "Everybody here needs one. This session can enrol it, at `/v1/me/mfa/totp`, and sign out.";
     FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects a submission that they made, changed or handed in.";
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";
     TENANT_SUSPENDED: "tenant-suspended", FORBIDDEN, "The tenant is suspended", "The platform suspended this tenant. Its data is kept.";
@@ -80,6 +81,7 @@ kinds! {
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
+    MFA_REQUIRED: "mfa-required", CONFLICT, "A second factor is required here", "It can be replaced, and not removed.";
     MFA_NOT_BEGUN: "mfa-not-begun", CONFLICT, "No second factor is being enrolled", "Begin with `POST /v1/me/mfa/totp`, and confirm within a quarter of an hour.";
     VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one, or is missing where one has to be named. Read it again, then repeat the change.";
     TOO_LARGE: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", "`limit` says how many bytes are taken.";
@@ -298,6 +300,7 @@ impl From<Conflict> for &'static Kind {
             Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
             Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,
+            Conflict::FactorRequired => Kind::MFA_REQUIRED,
             Conflict::EnrolmentNotBegun => Kind::MFA_NOT_BEGUN,
         }
     }
@@ -312,6 +315,7 @@ impl From<TenantError> for Problem {
             TenantError::BadCredentials => Self::new(Kind::BAD_CREDENTIALS),
             TenantError::BadSignature => Self::new(Kind::WEBHOOK_SIGNATURE),
             TenantError::Forbidden { action } => Self::new(Kind::FORBIDDEN).with("action", action),
+            TenantError::EnrolmentRequired => Self::new(Kind::MFA_ENROLMENT_REQUIRED),
             TenantError::FourEyes => Self::new(Kind::FOUR_EYES),
             TenantError::ReasonNeeded => Self::new(Kind::REASON_NEEDED),
             TenantError::QuotaExceeded { quota, limit } => Self::new(Kind::PLAN_QUOTA)

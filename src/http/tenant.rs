@@ -28,8 +28,8 @@ pub const ROUTES: &[Route] = &[
         Access::Tenant(UpdateTenant::ROW),
         || web::patch().to(update),
     )
-    .summary("Change the tenant's name")
-    .body::<UpdateTenantBody>(r#"{"name":"Acme & Daughters"}"#)
+    .summary("Change whether everybody needs a second factor; owners: the tenant's name as well")
+    .body::<UpdateTenantBody>(r#"{"mfa_required":false}"#)
     .guarded()
     .answers::<TenantView>(200),
 ];
@@ -38,9 +38,13 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct UpdateTenantBody {
-    /// The name people see.
+    /// The name people see. Owners only.
     #[serde(default)]
     pub name: Option<String>,
+    /// Whether everybody needs a second factor. It counts from the next request on; only owners switch
+    /// it off.
+    #[serde(default)]
+    pub mfa_required: Option<bool>,
 }
 
 async fn read(request: HttpRequest, allowed: Allowed<ReadTenant>) -> Result<HttpResponse, Problem> {
@@ -50,7 +54,9 @@ async fn read(request: HttpRequest, allowed: Allowed<ReadTenant>) -> Result<Http
 async fn update(
     allowed: Allowed<UpdateTenant>,
     IfMatch(if_match): IfMatch,
-    Json(UpdateTenantBody { name }): Json<UpdateTenantBody>,
+    Json(body): Json<UpdateTenantBody>,
 ) -> Result<HttpResponse, Problem> {
-    Ok(answer::updated(allowed.command(UpdateProfile { name, if_match }).await?))
+    let UpdateTenantBody { name, mfa_required } = body;
+    let command = UpdateProfile { name, mfa_required, if_match };
+    Ok(answer::updated(allowed.command(command).await?))
 }

@@ -122,7 +122,8 @@ fn exercise_people(bench: &Bench, slug: &str) {
     let email = format!("root2@{slug}.example");
     let words =
         ["platform-admin", "create", "--email", &email, "--password-file", &bench.password_file];
-    assert!(bench.quietly(&words).stdout.contains(&email));
+    let told = bench.quietly(&words).stdout;
+    assert!(told.contains(&email) && told.contains("enrol a second factor"), "{told}");
 }
 
 /// Every command that only looks at histories.

@@ -10,6 +10,8 @@ use crate::kit::{
     WorldOptions, begin_enrolment, enrol, restore_to,
 };
 
+mod policy;
+
 const EMAIL: &str = "owner@acme.example";
 
 fn sign_in(client: &Client, email: &str, password: &str) -> Reply {

@@ -214,6 +214,7 @@ mod tests {
                 created_ms: 0,
                 trial_ends_ms,
                 version: 1,
+                mfa_required: false,
             };
             (TenantId::new(id, [0; 10]), Told { profile: Arc::new(profile), used })
         };

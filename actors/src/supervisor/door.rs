@@ -133,6 +133,7 @@ impl Tenants {
             created_ms: now_ms,
             trial_ends_ms: directory::trial_ends_ms(now_ms, days),
             version: 1,
+            mfa_required: false,
         }
     }
 

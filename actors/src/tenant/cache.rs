@@ -16,6 +16,8 @@ pub struct Standing {
     pub authz: u32,
     /// When the session ends, Unix milliseconds.
     pub expires_ms: u64,
+    /// Whether the session has seen a second factor that its user still has.
+    pub has_second_factor: bool,
 }
 
 /// What the tenant last saw of an API key.

@@ -7,6 +7,8 @@
 //!
 //! Refuses: to write into a tenant that has anything of its own but its founding.
 
+use std::sync::Arc;
+
 use serde_bytes::ByteBuf;
 use serde_json::Value as Json;
 use storage::history::HistoryError;
@@ -101,7 +103,12 @@ fn fill(
             tell(filled.rows);
         }
     }
-    let finish = Some(Finish { used: state.used, owners: filled.owners, rows: filled.rows });
+    let finish = Some(Finish {
+        used: state.used,
+        owners: filled.owners,
+        rows: filled.rows,
+        mfa_required: state.profile.is_some_and(|profile| profile.mfa_required),
+    });
     core.run_now(&ACTOR, Origin::default(), WriteClone { options, rows: chunk, finish })?;
     tell(filled.rows);
     Ok(filled.rows)
@@ -129,6 +136,7 @@ struct Finish {
     used: Used,
     owners: u32,
     rows: u64,
+    mfa_required: bool,
 }
 
 /// Writes some rows of a clone; answers how many working owners were among them.
@@ -159,9 +167,13 @@ impl Command for WriteClone {
             }
             cx.put_bytes(&key, bytes)?;
         }
-        if let Some(Finish { used, owners: before, rows }) = self.finish {
+        if let Some(Finish { used, owners: before, rows, mfa_required }) = self.finish {
             let state = cx.state_mut();
             state.owners = before + owners;
+            // A copy is never easier to get into than what it is a copy of.
+            if let Some(profile) = state.profile.as_mut().filter(|_| mfa_required) {
+                Arc::make_mut(profile).mfa_required = true;
+            }
             for quota in Quota::ALL.into_iter().filter(|quota| *quota != Quota::StorageBytes) {
                 state.used.set(quota, used.of(quota));
             }

@@ -26,6 +26,7 @@ use crate::tenant::api_keys;
 use crate::tenant::cache::{Caches, Standing};
 use crate::tenant::cx::{Command, ReadCx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::factors;
 use crate::tenant::handle::{Gate, Slot};
 use crate::tenant::job::{CommandJob, Job, Reading, Work, Writing};
 use crate::tenant::people::{SessionRow, UserRow};
@@ -212,7 +213,7 @@ impl Core {
                 return Err(TenantError::NotFound);
             }
             if let Principal::User(user) = principal {
-                check_standing(&mut cx, user, true)?;
+                check_standing(&mut cx, user, query.works_before_enrolment(), true)?;
             }
             if let Principal::Service(service) = principal {
                 current = api_keys::current(&mut cx, service, query.capability(), true)?;
@@ -425,10 +426,13 @@ pub(crate) fn plan_of<'a>(shared: &'a Shared, state: &TenantState) -> &'a Plan {
     name.and_then(|name| shared.plans.get(name)).unwrap_or(&shared.unlimited)
 }
 
-/// Whether a token still speaks for its user: the session is there and the rights are unchanged.
+/// Whether a token still speaks for its user: the session is there and the rights are unchanged. Where
+/// everybody needs a second factor, the session has to have seen one too, but for what
+/// `works_before_enrolment`: this is the one place that says so, and it looks at the policy of now.
 fn check_standing(
     cx: &mut impl Reads,
     user: &UserPrincipal,
+    works_before_enrolment: bool,
     may_use_cache: bool,
 ) -> Result<(), TenantError> {
     let now_ms = cx.now_ms();
@@ -443,18 +447,22 @@ fn check_standing(
             let (Some(session), Some(row)) = (session, row) else {
                 return Err(TenantError::StaleCredential);
             };
-            let standing = Standing { authz: row.authz, expires_ms: session.expires_ms };
+            let has_second_factor = factors::has_proven_one(cx, &session)?;
+            let standing =
+                Standing { authz: row.authz, expires_ms: session.expires_ms, has_second_factor };
             if may_use_cache {
                 cx.caches().standings.insert(id, standing);
             }
             standing
         }
     };
-    if standing.authz == user.authz && now_ms < standing.expires_ms {
-        Ok(())
-    } else {
-        Err(TenantError::StaleCredential)
+    if standing.authz != user.authz || now_ms >= standing.expires_ms {
+        return Err(TenantError::StaleCredential);
     }
+    if standing.has_second_factor || works_before_enrolment || !factors::is_required(cx) {
+        return Ok(());
+    }
+    Err(TenantError::EnrolmentRequired)
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own, for the view to catch up")]

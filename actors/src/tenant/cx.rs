@@ -36,6 +36,8 @@ pub trait Command: Send + 'static {
     const NAME: &'static str;
     /// Whether it still works after the trial ended: signing in and out, paying, exporting.
     const AFTER_TRIAL: bool = false;
+    /// Whether it works for somebody who still has to enrol a second factor: enrolling, signing out.
+    const BEFORE_ENROLMENT: bool = false;
     /// What it is about, for the audit entry of a refusal.
     fn target(&self) -> Named;
     /// Does it.
@@ -48,6 +50,8 @@ pub trait Query: Send + 'static {
     type Action: crate::permit::Action;
     /// What it answers.
     type Reply: Send + 'static;
+    /// Whether it works for somebody who still has to enrol a second factor.
+    const BEFORE_ENROLMENT: bool = false;
     /// Does it.
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError>;
 }

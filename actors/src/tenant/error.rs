@@ -42,6 +42,8 @@ pub enum Conflict {
     TooManyApiKeys,
     /// The export is not written yet, or could not be.
     ExportNotReady,
+    /// Everybody here needs a second factor: it can be replaced, and not removed.
+    FactorRequired,
     /// No second factor is being enrolled, or it took too long.
     EnrolmentNotBegun,
 }
@@ -67,6 +69,9 @@ pub enum TenantError {
         /// The capability or rule that says no.
         action: &'static str,
     },
+    /// Everybody here needs a second factor, and the session has not seen one.
+    #[error("a second factor has to be enrolled first")]
+    EnrolmentRequired,
     /// Nobody decides on a submission they made, changed or handed in.
     #[error("one's own submission")]
     FourEyes,
@@ -169,6 +174,7 @@ impl TenantError {
         matches!(
             self,
             Self::Forbidden { .. }
+                | Self::EnrolmentRequired
                 | Self::FourEyes
                 | Self::ReasonNeeded
                 | Self::QuotaExceeded { .. }
@@ -183,6 +189,7 @@ impl TenantError {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Forbidden { .. } => "forbidden",
+            Self::EnrolmentRequired => "mfa-enrolment-required",
             Self::FourEyes => "four-eyes",
             Self::ReasonNeeded => "reason-needed",
             Self::QuotaExceeded { .. } => "quota-exceeded",

@@ -6,7 +6,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use storage::id::UserId;
+use storage::id::{TenantId, UserId};
 use storage::keys::Key;
 
 use crate::audit::entry::Draft;
@@ -14,7 +14,7 @@ use crate::limits;
 use crate::permit;
 use crate::tenant::cx::{Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
-use crate::tenant::people::UserRow;
+use crate::tenant::people::{Proof, SessionRow, UserRow};
 
 pub mod own;
 mod recovery;
@@ -94,6 +94,17 @@ pub(crate) fn factors_of(cx: &impl Reads, user: UserId) -> Result<FactorsRow, Te
 pub(crate) fn forget_factors(cx: &mut Cx<'_, '_>, user: UserId) -> Result<(), TenantError> {
     let key = Key::SecondFactors { user };
     if cx.bytes(&key)?.is_some() { cx.delete(&key) } else { Ok(()) }
+}
+
+/// Whether everybody here needs a second factor: as the tenant wants it; on the platform always.
+pub(crate) fn is_required(cx: &impl Reads) -> bool {
+    let profile = cx.state().profile.as_ref();
+    cx.tenant() == TenantId::PLATFORM || profile.is_some_and(|profile| profile.mfa_required)
+}
+
+/// Whether a session has seen a second factor that its holder still has.
+pub(crate) fn has_proven_one(cx: &impl Reads, session: &SessionRow) -> Result<bool, TenantError> {
+    Ok(session.amr.contains(&Proof::OneTimeCode) && factors_of(cx, session.user)?.is_enrolled())
 }
 
 impl FactorsRow {
@@ -208,6 +219,8 @@ pub struct MfaView {
     pub methods: Vec<Method>,
     /// How many recovery codes are left.
     pub recovery_codes_left: u64,
+    /// Whether one is needed here.
+    pub required: bool,
 }
 
 /// Reads what second factors one has.
@@ -217,12 +230,14 @@ pub struct ReadMfa;
 impl Query for ReadMfa {
     type Action = permit::ReadOwnProfile;
     type Reply = MfaView;
+    const BEFORE_ENROLMENT: bool = true;
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<MfaView, TenantError> {
         let row = factors_of(cx, cx.person()?.user)?;
         Ok(MfaView {
             methods: row.totp.iter().map(|_| Method::Totp).collect(),
             recovery_codes_left: row.recovery.left(),
+            required: is_required(cx),
         })
     }
 }

@@ -43,6 +43,7 @@ pub(crate) enum Work {
 pub(crate) trait Reading: Send {
     fn is_abandoned(&self) -> bool;
     fn capability(&self) -> &'static Capability;
+    fn works_before_enrolment(&self) -> bool;
     fn run(&mut self, cx: &mut ReadCx<'_>) -> Result<(), TenantError>;
     fn refuse(&mut self, error: TenantError);
 }
@@ -53,6 +54,7 @@ pub(crate) trait Writing: Send {
     fn name(&self) -> &'static str;
     fn capability(&self) -> &'static Capability;
     fn works_after_trial(&self) -> bool;
+    fn works_before_enrolment(&self) -> bool;
     fn target(&self) -> Named;
     fn run(&mut self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError>;
     /// Gives the reply that `run` left, or the error. Called once.
@@ -84,6 +86,9 @@ impl<Q: Query> Reading for QueryJob<Q> {
     }
     fn capability(&self) -> &'static Capability {
         Q::Action::ROW
+    }
+    fn works_before_enrolment(&self) -> bool {
+        Q::BEFORE_ENROLMENT
     }
     fn run(&mut self, cx: &mut ReadCx<'_>) -> Result<(), TenantError> {
         if let Some(query) = self.query.take() {
@@ -160,6 +165,9 @@ impl<C: Command> Writing for CommandJob<C> {
     }
     fn works_after_trial(&self) -> bool {
         C::AFTER_TRIAL
+    }
+    fn works_before_enrolment(&self) -> bool {
+        C::BEFORE_ENROLMENT
     }
     fn target(&self) -> Named {
         self.target.clone()

@@ -11,7 +11,7 @@ use crate::audit::entry::{Draft, Named};
 use crate::call::Document;
 use crate::env::rfc3339;
 use crate::limits;
-use crate::permit;
+use crate::permit::{self, Role};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{FieldError, TenantError};
 use crate::tenant::state::Profile;
@@ -38,6 +38,9 @@ pub struct TenantView {
     pub created_at: String,
     /// When the trial ends, RFC 3339 UTC; null without a trial.
     pub trial_ends_at: Option<String>,
+    /// Whether everybody needs a second factor.
+    #[serde(default)]
+    pub mfa_required: bool,
 }
 
 impl TenantView {
@@ -51,6 +54,7 @@ impl TenantView {
             region: profile.region.clone(),
             created_at: rfc3339(profile.created_ms),
             trial_ends_at: profile.trial_ends_ms.map(rfc3339),
+            mfa_required: profile.mfa_required || id == TenantId::PLATFORM,
         }
     }
     /// The view of the tenant that is asked.
@@ -124,11 +128,14 @@ impl Query for ReadProfile {
     }
 }
 
-/// Changes the tenant's name.
+/// Changes the tenant's name, and whether everybody needs a second factor. Administrators only switch
+/// that on; the rest is the owners'.
 #[derive(Debug)]
 pub struct UpdateProfile {
     /// The new name; absent: unchanged.
     pub name: Option<String>,
+    /// Whether everybody needs a second factor, from the next message on; absent: unchanged.
+    pub mfa_required: Option<bool>,
     /// The version the caller saw.
     pub if_match: Option<u64>,
 }
@@ -147,17 +154,32 @@ impl Command for UpdateProfile {
         if self.if_match.is_some_and(|version| version != changed.version) {
             return Err(TenantError::VersionMismatch);
         }
-        let Some(name) = self.name.filter(|name| *name != changed.name) else {
+        let name = self.name.filter(|name| *name != changed.name);
+        let policy = self.mfa_required.filter(|required| *required != changed.mfa_required);
+        if cx.role() < Role::Owner {
+            if name.is_some() {
+                return Err(TenantError::Forbidden { action: "tenant:rename" });
+            }
+            if policy == Some(false) {
+                return Err(TenantError::Forbidden { action: "tenant:mfa-off" });
+            }
+        }
+        if name.is_none() && policy.is_none() {
             return document(cx);
-        };
-        check_name("/name", &name).map_err(|error| TenantError::Invalid(vec![error]))?;
-        let draft = Draft::success(Self::NAME, Named::new("tenant", cx.tenant()))
-            .with("from", changed.name.as_str())
-            .with("to", name.as_str());
-        changed.name = name;
+        }
+        let target = Named::new("tenant", cx.tenant());
+        if let Some(name) = name {
+            check_name("/name", &name).map_err(|error| TenantError::Invalid(vec![error]))?;
+            let draft = Draft::success(Self::NAME, target.clone());
+            cx.audit(draft.with("from", changed.name.as_str()).with("to", name.as_str()));
+            changed.name = name;
+        }
+        if let Some(required) = policy {
+            cx.audit(Draft::success("tenant.mfa_policy", target).with("required", required));
+            changed.mfa_required = required;
+        }
         changed.version += 1;
         cx.state_mut().profile = Some(Arc::new(changed));
-        cx.audit(draft);
         document(cx)
     }
 }

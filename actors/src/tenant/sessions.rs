@@ -19,7 +19,7 @@ use crate::limits;
 use crate::permit::{self, Role};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
-use crate::tenant::factors::factors_of;
+use crate::tenant::factors::{factors_of, has_proven_one, is_required};
 use crate::tenant::members::{find_by_email, sessions_of};
 use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
@@ -110,6 +110,8 @@ pub struct Opened {
     pub session: SessionId,
     /// The only refresh token of the session that is good from now on.
     pub refresh_token: String,
+    /// Whether a second factor has to be enrolled before the session is good for anything else.
+    pub enrolment_required: bool,
 }
 
 impl std::fmt::Debug for Opened {
@@ -134,6 +136,7 @@ pub(crate) fn opened(
         authz: user.authz,
         session: session.id,
         refresh_token: RefreshToken::issue(cx, session),
+        enrolment_required: is_required(cx) && !has_proven_one(cx, session)?,
     })
 }
 

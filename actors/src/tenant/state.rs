@@ -28,6 +28,9 @@ pub struct Profile {
     pub trial_ends_ms: Option<u64>,
     /// Counts changes of this profile; becomes the `ETag` of `/v1/tenant`.
     pub version: u64,
+    /// Whether everybody needs a second factor.
+    #[serde(default)]
+    pub mfa_required: bool,
 }
 
 /// The end of the audit chain.

@@ -52,14 +52,18 @@ impl Authenticator {
 
     /// A code that was not used: of now, of the next half minute, or a recovery code.
     pub fn fresh_code(&self, now_ms: u64) -> String {
-        let mut used = self.lock();
         let present = now_ms / STEP_MS;
-        let step = present.max(used.step + 1);
+        let step = present.max(self.lock().step + 1);
         if step > present + 1 {
-            return used.recovery_codes.pop().expect("a recovery code that is left");
+            return self.recovery_code();
         }
-        used.step = step;
+        self.lock().step = step;
         self.code_of(step)
+    }
+
+    /// A recovery code that was not used.
+    pub fn recovery_code(&self) -> String {
+        self.lock().recovery_codes.pop().expect("a recovery code that is left")
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Used> {

@@ -203,18 +203,20 @@ impl World {
         (self.sign_in(&tenant.slug, &email), id)
     }
 
-    /// A platform administrator, made with the command line on the running node.
+    /// A platform administrator, made with the command line on the running node, with the second factor
+    /// that all of them need.
     pub fn platform_admin(&self) -> Client {
+        let (slug, email) = ("platform", "root@platform.example");
+        let newcomer = self.new_platform_admin(email);
+        self.enrol(slug, email, &newcomer)
+    }
+
+    /// A platform administrator who has not enrolled a second factor yet.
+    pub fn new_platform_admin(&self, email: &str) -> Client {
         let file = self.dir.join("password.txt");
         std::fs::write(&file, PASSWORD).expect("a password file");
         let made = std::process::Command::new(env!("CARGO_BIN_EXE_bulkhead"))
-            .args([
-                "platform-admin",
-                "create",
-                "--email",
-                "root@platform.example",
-                "--password-file",
-            ])
+            .args(["platform-admin", "create", "--email", email, "--password-file"])
             .arg(&file)
             .arg("--data")
             .arg(&self.dir)
@@ -223,7 +225,7 @@ impl World {
             .expect("the command line");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         std::fs::remove_file(file).expect("a removable file");
-        self.sign_in("platform", "root@platform.example")
+        self.sign_in("platform", email)
     }
 }
 

@@ -15,10 +15,12 @@ use crate::quota::{Plan, Plans};
 use crate::supervisor::{Supervisor, SupervisorOptions};
 use crate::tenant::audit::{AuditFilter, ListAudit};
 use crate::tenant::directory::by_the_node;
+use crate::tenant::factors::own::{BeginTotp, Checked, ConfirmTotp};
+use crate::tenant::factors::totp;
 use crate::tenant::members::AddMember;
 use crate::tenant::profile::ReadProfile;
 use crate::tenant::sessions::own::EndSession;
-use crate::tenant::sessions::{Credential, OpenSession};
+use crate::tenant::sessions::{Credential, OpenSession, Opened};
 
 /// A node's tenants on a store in memory, with one platform administrator who is signed in.
 struct Scene {
@@ -53,6 +55,23 @@ async fn start(store: &Arc<Store>) -> Tenants {
     Supervisor::start(options).await.unwrap()
 }
 
+fn grant(opened: &Opened) -> Grant {
+    let Opened { user, session, role, authz, .. } = *opened;
+    Grant::new(TenantId::PLATFORM, UserPrincipal { user, session, role, authz })
+}
+
+/// Enrols the second factor that every administrator of the platform needs.
+async fn enrol(platform: &TenantHandle, admin: Grant) -> Grant {
+    let permit = || admin.permit(TenantId::PLATFORM).unwrap();
+    let begin = BeginTotp { current_phc: "phc".to_owned(), code: None };
+    let begun = platform.command(permit(), Origin::default(), None, begin).await.unwrap().reply;
+    let Checked::Done(begun) = begun else { panic!("no code was needed") };
+    let code = totp::code_of(&begun.secret, totp::step_at(Env::real().now_ms()));
+    let confirm = ConfirmTotp { code };
+    let confirmed = platform.command(permit(), Origin::default(), None, confirm).await.unwrap();
+    grant(&confirmed.reply.opened)
+}
+
 impl Scene {
     fn run<F: Future<Output = ()>>(test: impl FnOnce(Self) -> F) {
         actix_rt::System::new().block_on(async {
@@ -69,13 +88,7 @@ impl Scene {
             let open = OpenSession { credential };
             let opened =
                 platform.command(permit, Origin::default(), None, open).await.unwrap().reply;
-            let admin = UserPrincipal {
-                user: opened.user,
-                session: opened.session,
-                role: opened.role,
-                authz: opened.authz,
-            };
-            let admin = Grant::new(TenantId::PLATFORM, admin);
+            let admin = enrol(&platform, grant(&opened)).await;
             test(Self { store, tenants, admin }).await;
         });
     }

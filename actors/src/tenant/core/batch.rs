@@ -116,7 +116,7 @@ impl<'s> Batch<'s> {
             (Some(_), _) => {}
         }
         if let Principal::User(user) = principal {
-            check_standing(&mut cx, user, may_use_cache)?;
+            check_standing(&mut cx, user, work.works_before_enrolment(), may_use_cache)?;
         }
         if let Principal::Service(service) = principal {
             current = api_keys::current(&mut cx, service, work.capability(), may_use_cache)?;

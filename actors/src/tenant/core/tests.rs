@@ -119,6 +119,7 @@ impl Stage {
             created_ms: 1,
             trial_ends_ms: None,
             version: 1,
+            mfa_required: false,
         };
         let found = Found { profile, owner: None, role: Role::Owner, is_repeatable: false };
         let founded = stage.send_as("found", None, found);

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use storage::keys::Key;
 
 use super::recovery::{RecoveryCodes, SEED_BYTES};
-use super::{BegunTotp, FactorsRow, Totp, accept, factors_of, forget_factors, totp};
+use super::{BegunTotp, FactorsRow, Totp, accept, factors_of, forget_factors, is_required, totp};
 use crate::audit::entry::{Draft, Named};
 use crate::limits;
 use crate::permit;
@@ -79,6 +79,7 @@ impl Command for BeginTotp {
     type Reply = Checked<Begun>;
     const NAME: &'static str = "mfa.totp_begin";
     const AFTER_TRIAL: bool = true;
+    const BEFORE_ENROLMENT: bool = true;
 
     fn target(&self) -> Named {
         Named::new("user", "-")
@@ -124,6 +125,7 @@ impl Command for ConfirmTotp {
     type Reply = Confirmed;
     const NAME: &'static str = "mfa.totp_confirm";
     const AFTER_TRIAL: bool = true;
+    const BEFORE_ENROLMENT: bool = true;
 
     fn target(&self) -> Named {
         Named::new("user", "-")
@@ -193,6 +195,9 @@ impl Command for RemoveTotp {
         if !row.is_enrolled() {
             return Err(TenantError::NotFound);
         }
+        if is_required(cx) {
+            return Err(TenantError::Conflict(Conflict::FactorRequired));
+        }
         if !is_good(cx, &user, &mut row, &self.code, Self::NAME)? {
             return Ok(Checked::WrongCode);
         }
@@ -248,6 +253,7 @@ impl Command for RecordWrongPassword {
     type Reply = ();
     const NAME: &'static str = "mfa.wrong_password";
     const AFTER_TRIAL: bool = true;
+    const BEFORE_ENROLMENT: bool = true;
 
     fn target(&self) -> Named {
         Named::new("user", "-")

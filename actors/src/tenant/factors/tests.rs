@@ -11,7 +11,8 @@ use crate::permit::{Principal, Role};
 use crate::tenant::cx::Command as _;
 use crate::tenant::error::Conflict;
 use crate::tenant::members::RemoveMember;
-use crate::tenant::members::scene::{NODE, Scene, holder};
+use crate::tenant::members::scene::{NODE, Scene, holder, person};
+use crate::tenant::profile::UpdateProfile;
 use crate::tenant::sessions::challenge::{
     BeginSession, ChallengeOutcome, ChallengeToken, CompleteSession, SignedIn,
 };
@@ -296,6 +297,45 @@ fn wrong_passwords_are_written_down_and_nothing_secret_ever_is() {
     for secret in codes.iter().chain([&totp::base32(&ann.secret)]) {
         assert!(!drafts.contains(secret.as_str()), "{secret}");
     }
+}
+
+#[test]
+fn where_everybody_needs_one_it_is_replaced_and_not_removed() {
+    let mut ann = Ann::enrolled();
+    assert!(!ann.view().required);
+    let command = UpdateProfile { name: None, mfa_required: Some(true), if_match: None };
+    ann.scene.run(&holder(&ann.opened), command).unwrap();
+    assert!(ann.view().required);
+    let code = ann.code(0);
+    let refused = ann.remove(&code);
+    assert!(matches!(refused, Err(TenantError::Conflict(Conflict::FactorRequired))));
+    assert!(begin(&mut ann.scene, &holder(&ann.opened), Some(code)).is_ok());
+}
+
+#[test]
+fn administrators_ask_everybody_for_one_and_only_owners_stop_to() {
+    let mut scene = Scene::new();
+    let owner = person(scene.add("ann@example.org", Role::Owner), Role::Owner);
+    let admin = person(scene.add("bob@example.org", Role::Admin), Role::Admin);
+    let set = |scene: &mut Scene, who: &Principal, required: bool| {
+        let command = UpdateProfile { name: None, mfa_required: Some(required), if_match: None };
+        scene.run(who, command).map(|document| document.version)
+    };
+    assert_eq!(set(&mut scene, &admin, false).unwrap(), 1, "it was off already");
+    assert_eq!(set(&mut scene, &admin, true).unwrap(), 2);
+    assert_eq!(set(&mut scene, &admin, true).unwrap(), 2);
+    let off = set(&mut scene, &admin, false);
+    assert!(matches!(off, Err(TenantError::Forbidden { action: "tenant:mfa-off" })));
+    assert_eq!(set(&mut scene, &owner, false).unwrap(), 3);
+    assert_eq!(scene.noted("tenant.mfa_policy"), 2);
+    let rename = |name: &str| UpdateProfile {
+        name: Some(name.to_owned()),
+        mfa_required: None,
+        if_match: None,
+    };
+    let renamed = scene.run(&admin, rename("Theirs"));
+    assert!(matches!(renamed, Err(TenantError::Forbidden { action: "tenant:rename" })));
+    scene.run(&owner, rename("Ours")).unwrap();
 }
 
 #[test]

@@ -50,6 +50,7 @@ impl Scene {
             created_ms: 1,
             trial_ends_ms: None,
             version: 1,
+            mfa_required: false,
         };
         Self {
             shard: store.own_shard(tenant).unwrap(),

@@ -86,6 +86,7 @@ impl Place {
             created_ms: was.created_ms,
             trial_ends_ms: was.trial_ends_ms,
             version: was.version + 1,
+            mfa_required: was.mfa_required,
         }
     }
 }

@@ -38,6 +38,7 @@ fn state(audit: AuditHead) -> TenantState {
         created_ms: 1,
         trial_ends_ms: None,
         version: 1,
+        mfa_required: false,
     };
     TenantState { profile: Some(Arc::new(profile)), audit, ..TenantState::default() }
 }

@@ -24,6 +24,7 @@ pub struct ReadOwnCredential;
 impl Query for ReadOwnCredential {
     type Action = permit::WriteOwnSessions;
     type Reply = (String, Option<String>);
+    const BEFORE_ENROLMENT: bool = true;
 
     /// The address and the password's PHC string.
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError> {
@@ -41,6 +42,7 @@ impl Command for EndSession {
     type Reply = ();
     const NAME: &'static str = "sign_out";
     const AFTER_TRIAL: bool = true;
+    const BEFORE_ENROLMENT: bool = true;
 
     fn target(&self) -> Named {
         Named::new("session", "-")
