@@ -165,7 +165,7 @@ async fn prove(
     action: &'static str,
 ) -> Result<String, Problem> {
     // A stolen access token must not become a way to guess passwords or codes.
-    let account = asking.user().user.to_string();
+    let account = asking.account();
     limit_anonymous(request, app, Class::SignIn, Some(&account))?;
     let (_, phc) = asking.ask(ReadOwnCredential).await?;
     let share = Share::Tenant(asking.tenant());
@@ -203,7 +203,7 @@ async fn confirm(
     allowed: Allowed<WriteOwnSessions>,
     Json(ConfirmTotpBody { code }): Json<ConfirmTotpBody>,
 ) -> Result<HttpResponse, Problem> {
-    let account = allowed.user().user.to_string();
+    let account = allowed.account();
     limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
     let command = ConfirmTotp { code: code.text().to_owned() };
     let confirmed = allowed.command(command).await?.reply;
