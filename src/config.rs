@@ -17,16 +17,18 @@ mod backup;
 mod check;
 mod erasure;
 mod keys;
+mod mail;
 mod network;
 mod place;
 mod source;
 #[cfg(test)]
 mod tests;
 
-pub use archive::{Archive, ArchiveFileError, FileFault, archive_options};
+pub use archive::{Archive, FileFault, SecretFileError, archive_options};
 pub use backup::{Backup, Span, SpanError};
 pub use erasure::Erasure;
 pub use keys::{KeySource, Keys, Token};
+pub use mail::{Mail, MailTls, SmtpServer, mail_password};
 pub use network::{Network, NetworkError};
 
 /// The whole configuration of a node, checked.
@@ -47,6 +49,8 @@ pub struct Config {
     pub backup: Backup,
     /// How tenants are erased.
     pub erasure: Erasure,
+    /// How mail is sent.
+    pub mail: Mail,
     /// What the node says of itself.
     pub node: Identity,
     /// Log lines.
@@ -198,6 +202,8 @@ pub struct Signup {
     pub enabled: bool,
     /// The plan such a tenant gets.
     pub plan: String,
+    /// Whether its first owner is mailed a link to prove their address.
+    pub verify_email: bool,
 }
 
 /// Why there is no usable configuration. Each names what to change.

@@ -373,7 +373,7 @@ async fn create_user(
     person: Person,
     role: Role,
 ) -> Result<ControlReply, ControlError> {
-    let password_phc = Some(hash(app, &person.email, person.password).await?);
+    let password_phc = hash(app, &person.email, person.password).await?;
     let handle = app.tenants.find(tenant).await?;
     let command = AddMember { email: person.email, role, password_phc };
     let answered =

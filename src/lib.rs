@@ -10,6 +10,7 @@ pub mod exports;
 pub mod http;
 pub mod jobs;
 pub mod limits;
+pub mod mail;
 pub mod metrics;
 pub mod ops;
 pub mod runtime;

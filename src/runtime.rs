@@ -70,7 +70,10 @@ pub enum StartError {
     },
     /// A file that the archive needs cannot be used.
     #[error(transparent)]
-    ArchiveFile(#[from] crate::config::ArchiveFileError),
+    ArchiveFile(#[from] crate::config::SecretFileError),
+    /// Mail cannot be sent as configured.
+    #[error("mail cannot be sent as configured")]
+    Mail(#[from] crate::mail::MailError),
     /// The archive cannot be opened.
     #[error("the archive cannot be opened")]
     Archive(#[from] storage::archive::ArchiveError),
@@ -175,8 +178,9 @@ impl Node {
         let (ready, workers_app) = watch::channel(None);
         let serving = serve(config.clone(), http_listener, workers_app, hosts.clone());
         let started = async {
-            let (engine, http) =
-                start_behind(vault, config, env, hosts, phases, ready, serving).await?;
+            let links = config.http.public_url.clone().unwrap_or_else(|| http_url.clone());
+            let behind = Behind { vault, config, env, hosts, phases, links };
+            let (engine, http) = start_behind(behind, ready, serving).await?;
             ops.attach(&engine);
             Ok::<_, StartError>((engine, http))
         };
@@ -253,13 +257,20 @@ impl Node {
     }
 }
 
-/// The actors, then the serving threads' go-ahead.
-async fn start_behind(
+/// What the actors are started with.
+struct Behind {
     vault: Vault,
     config: Arc<Config>,
     env: Env,
     hosts: Hosts,
     phases: Phases,
+    /// Where links in mails lead.
+    links: String,
+}
+
+/// The actors, then the serving threads' go-ahead.
+async fn start_behind(
+    behind: Behind,
     ready: watch::Sender<Option<App>>,
     serving: Serving,
 ) -> Result<(Engine, Listening), StartError> {
@@ -268,9 +279,10 @@ async fn start_behind(
     tokio::select! {
         // The threads wait for the app, so this ends early only if they cannot serve at all.
         outcome = &mut ended => return Err(ended_early(outcome)),
-        () = hosts.ready() => {}
+        () = behind.hosts.ready() => {}
     }
-    let engine = Engine::open(vault, config, env, hosts, phases).await?;
+    let Behind { vault, config, env, hosts, phases, links } = behind;
+    let engine = Engine::open(vault, config, env, hosts, phases, Some(&links)).await?;
     ready.send_replace(Some(engine.app().clone()));
     // A server that is still starting answers no command, so the first answer tells that it runs.
     handle.resume().await;

@@ -30,6 +30,7 @@ use tokio::sync::Mutex;
 use crate::audit::note::NoteSigner;
 use crate::backup::signed::SignedError;
 use crate::call::Origin;
+use crate::mail::Carrier;
 use crate::permit::{Permit, WriteTenants};
 use crate::quota::keeper::KeeperHandle;
 use crate::standing::{self, Lifeline};
@@ -65,6 +66,9 @@ pub enum ErasureError {
     /// It is too late to take it back.
     #[error("its erasure began and cannot be taken back")]
     Begun,
+    /// Letters that are kept on the node cannot be dropped.
+    #[error("letters of the tenant cannot be dropped: the erasure goes on when they can")]
+    Letters(#[source] std::io::Error),
     /// Somebody works on its data.
     #[error("somebody works on the tenant's data: the erasure goes on when that is over")]
     Busy,
@@ -102,6 +106,8 @@ pub struct ErasureOptions {
     pub anchors: Arc<AnchorLog>,
     /// What signs receipts: the anchor's key.
     pub signer: Arc<NoteSigner>,
+    /// Who carries letters, and may keep some; nothing where none are sent.
+    pub carrier: Option<Arc<dyn Carrier>>,
     /// How long after a request nothing is destroyed.
     pub delay: Duration,
 }
@@ -295,7 +301,11 @@ impl Shared {
         options.keeper.forget(tenant);
         let (store, signer) = (tenants.store().clone(), options.signer.clone());
         let now_ms = options.now_ms();
+        let carrier = options.carrier.clone();
         let receipt = tokio::task::spawn_blocking(move || {
+            if let Some(carrier) = carrier {
+                carrier.forget(tenant).map_err(ErasureError::Letters)?;
+            }
             clear_and_sign(&store, &signer, tenant, &begun, ending, now_ms)
         });
         let receipt = receipt.await.map_err(|_| ErasureError::Died)??;

@@ -12,6 +12,7 @@
 //! | [`key_watch::KeyWatch`] | the node | nobody; a timer wakes it |
 //! | [`erasure::Eraser`] | the node | nobody; a timer wakes it |
 //! | [`webhook::inbox::WebhookInbox`] | the node | told by the edge, after each delivery |
+//! | [`mail::Postman`] | the node | tenants, after each commit, through a shared set |
 //! | [`backup::keeper::BackupKeeper`] | the node | nobody; a timer wakes it; backups and drills on demand go through its handle |
 //!
 //! Asks go down, news goes up. No two actors await each other.
@@ -26,6 +27,7 @@ pub mod erasure;
 pub mod host;
 pub mod key_watch;
 pub mod limits;
+pub mod mail;
 pub mod permit;
 pub mod quota;
 pub mod rate;

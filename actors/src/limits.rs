@@ -157,3 +157,13 @@ pub const RESTORE_TRIES_MAX: usize = 60;
 pub const EXPORTS_MAX: usize = 10;
 /// How long an export is kept, milliseconds: 7 days.
 pub const EXPORT_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Mails of one tenant that may wait to be sent at once.
+pub const MAILS_MAX: u32 = 500;
+/// Invitations of one tenant that nobody has accepted yet.
+pub const INVITES_MAX: usize = 500;
+/// How long an invitation stands, milliseconds: 7 days.
+pub const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+/// Mailed links of one person that count at once; the oldest ends when another is made.
+pub const TICKETS_MAX: usize = 5;
+/// How long a mailed link counts, milliseconds: an hour (ASVS 5.0, 6.5.5 asks for short-lived ones).
+pub const TICKET_MS: u64 = 60 * 60 * 1000;

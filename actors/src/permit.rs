@@ -158,6 +158,8 @@ actions! {
     ReadMembers = "members:read", plain, [Owner Admin Member Viewer], "List the people of the tenant.";
     WriteMembers = "members:write", privileged, [Owner Admin], "Add people, change roles up to one's own.";
     RemoveMembers = "members:remove", privileged, [Owner Admin Member Viewer Customer], "Leave the tenant; owners and admins: remove people up to one's own role.";
+    TransferTenant = "tenant:transfer", privileged, [Owner], "Make somebody else the owner in one's place.";
+    ReadInvites = "invites:read", privileged, [Owner Admin], "See invitations that nobody has accepted yet.";
     ReadTeams = "teams:read", plain, [Owner Admin Member Viewer], "List teams.";
     WriteTeams = "teams:write", privileged, [Owner Admin], "Create, change and delete teams.";
     ReadForms = "forms:read", plain, [Owner Admin Member Viewer Customer], "Read forms, as far as their access lists allow.";

@@ -33,6 +33,7 @@ pub mod cx;
 pub mod error;
 pub mod handle;
 pub(crate) mod job;
+pub(crate) mod peek;
 pub mod people;
 pub mod state;
 mod stats;
@@ -45,14 +46,18 @@ pub mod directory;
 pub mod factors;
 pub mod forms;
 pub mod integrations;
+pub mod invites;
+pub mod mail;
 pub mod members;
 pub mod platform;
 pub mod portable;
 pub mod profile;
+pub mod recovery;
 pub mod restore;
 pub mod sessions;
 pub mod submissions;
 pub mod teams;
+pub mod tickets;
 pub mod usage;
 
 /// How a tenant ended.

@@ -53,11 +53,11 @@ pub struct Archive {
     pub local_audit_entries: u64,
 }
 
-/// A file that the archive needs cannot be used.
+/// A file with a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`archive.{key}`: {} {fault}", path.display())]
-pub struct ArchiveFileError {
-    /// The key that names the file, without its section.
+#[error("`{key}`: {} {fault}", path.display())]
+pub struct SecretFileError {
+    /// The key that names the file.
     pub key: &'static str,
     /// The file.
     pub path: PathBuf,
@@ -83,8 +83,8 @@ pub enum FileFault {
     NotOneLine,
 }
 
-impl ArchiveFileError {
-    fn new(key: &'static str, path: &Path, fault: FileFault) -> Self {
+impl SecretFileError {
+    pub(super) fn new(key: &'static str, path: &Path, fault: FileFault) -> Self {
         Self { key, path: path.to_owned(), fault }
     }
 }
@@ -117,23 +117,23 @@ impl Archive {
 ///
 /// # Errors
 /// If a file cannot be read, or others can read it.
-pub fn archive_options(config: &Config) -> Result<ArchiveOptions, ArchiveFileError> {
+pub fn archive_options(config: &Config) -> Result<ArchiveOptions, SecretFileError> {
     let archive = &config.archive;
     if let Some(path) = &archive.service_account_file {
-        let named = |fault| ArchiveFileError::new("service_account_file", path, fault);
+        let named = |fault| SecretFileError::new("archive.service_account_file", path, fault);
         refuse_exposed(path).map_err(named)?;
     }
     let line = |key, file: &Option<PathBuf>| {
         let Some(path) = file else { return Ok(None) };
-        let line = secret_line(path).map_err(|fault| ArchiveFileError::new(key, path, fault));
+        let line = secret_line(path).map_err(|fault| SecretFileError::new(key, path, fault));
         line.map(Some)
     };
     Ok(ArchiveOptions {
         url: archive.url(&config.data.dir),
         endpoint: archive.endpoint.clone(),
         region: archive.region.clone(),
-        access_key_id: line("access_key_id_file", &archive.access_key_id_file)?,
-        secret_access_key: line("secret_access_key_file", &archive.secret_access_key_file)?,
+        access_key_id: line("archive.access_key_id_file", &archive.access_key_id_file)?,
+        secret_access_key: line("archive.secret_access_key_file", &archive.secret_access_key_file)?,
         service_account_file: archive.service_account_file.clone(),
         allow_http: archive.allow_http,
         timeout: Duration::from_millis(archive.timeout_ms),
@@ -149,7 +149,7 @@ fn refuse_exposed(path: &Path) -> Result<(), FileFault> {
     std::fs::File::open(path).map(|_| ()).map_err(FileFault::Unreadable)
 }
 
-fn secret_line(path: &Path) -> Result<Zeroizing<String>, FileFault> {
+pub(super) fn secret_line(path: &Path) -> Result<Zeroizing<String>, FileFault> {
     refuse_exposed(path)?;
     let text = read_text(path, SECRET_BYTES_MAX).map_err(FileFault::Unreadable)?;
     let text = Zeroizing::new(text);
@@ -190,8 +190,13 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), ConfigErro
     let unused = [
         ("endpoint", archive.endpoint.is_some(), is_s3 || is_google, "an s3:// or gs://"),
         ("region", archive.region.is_some(), is_s3, "an s3://"),
-        ("access_key_id_file", archive.access_key_id_file.is_some(), is_s3, "an s3://"),
-        ("service_account_file", archive.service_account_file.is_some(), is_google, "a gs://"),
+        ("archive.access_key_id_file", archive.access_key_id_file.is_some(), is_s3, "an s3://"),
+        (
+            "archive.service_account_file",
+            archive.service_account_file.is_some(),
+            is_google,
+            "a gs://",
+        ),
     ];
     if let Some((key, _, _, kind)) = unused.iter().find(|(_, set, used, _)| *set && !used) {
         let reason = format!("is of use only to {kind} archive, and archive.url names none");
@@ -201,7 +206,7 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), ConfigErro
         let reason = "must be from 100 to 600000 milliseconds";
         return Err(sources.wrong("archive.timeout_ms", reason));
     }
-    archive_options(config).map(|_| ()).map_err(|ArchiveFileError { key, path, fault }| {
+    archive_options(config).map(|_| ()).map_err(|SecretFileError { key, path, fault }| {
         sources.wrong(&format!("archive.{key}"), format!("the file {} {fault}", path.display()))
     })
 }
@@ -250,12 +255,12 @@ mod tests {
             ("url = \"gs://bucket\"\nregion = \"eu\"", "archive.region", "an s3://"),
             (
                 "url = \"s3://bucket\"\naccess_key_id_file = \"/a\"",
-                "access_key_id_file",
+                "archive.access_key_id_file",
                 "each other",
             ),
             (
                 "url = \"gs://bucket\"\nservice_account_file = \"/a\"",
-                "service_account_file",
+                "archive.service_account_file",
                 "read",
             ),
             ("window_days = 0", "archive.window_days", "at least 1"),
@@ -277,7 +282,10 @@ mod tests {
             "[archive]\nurl = \"s3://bucket/eu\"\naccess_key_id_file = {id:?}\nsecret_access_key_file = {secret:?}"
         );
         let text = load(&lines).expect_err("others can read it").to_string();
-        assert!(text.contains("secret_access_key_file") && text.contains("chmod 600"), "{text}");
+        assert!(
+            text.contains("archive.secret_access_key_file") && text.contains("chmod 600"),
+            "{text}"
+        );
 
         file(&secret, "the-very-secret\n", 0o600);
         let config = load(&lines).expect("a configuration");

@@ -19,6 +19,7 @@ pub(super) fn check(config: &Config, sources: &Sources) -> Result<(), ConfigErro
     archive::check(config, sources)?;
     super::backup::check(config, sources)?;
     super::erasure::check(config, sources)?;
+    super::mail::check(config, sources)?;
     node(config, sources)?;
     limits(config, sources)?;
     plans(config, sources)?;

@@ -186,12 +186,13 @@ async fn on_record(
 
 /// What a refused request was about: the record in its path, or else the kind of resource.
 fn target(context: &RequestContext, path: &str) -> Named {
-    const KINDS: [(&str, &str); 11] = [
+    const KINDS: [(&str, &str); 12] = [
         ("fm_", "form"),
         ("sb_", "submission"),
         ("us_", "user"),
         ("tm_", "team"),
         ("ak_", "api-key"),
+        ("iv_", "invite"),
         ("in_", "integration"),
         ("tn_", "tenant"),
         ("se_", "session"),

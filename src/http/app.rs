@@ -11,6 +11,7 @@ use actors::backup::keeper::BackupHandle;
 use actors::env::Env;
 use actors::erasure::ErasureHandle;
 use actors::key_watch::KeyWatchHandle;
+use actors::mail::PostmanHandle;
 use actors::quota::Plans;
 use actors::rate::RateLimits;
 use actors::supervisor::Tenants;
@@ -63,6 +64,8 @@ pub struct App {
     pub erasures: ErasureHandle,
     /// What moves old audit entries into the archive.
     pub audit_archiver: AuditArchiverHandle,
+    /// Sends mails; nothing where no listener is.
+    pub postman: Option<PostmanHandle>,
     /// What watches the keys that customers hold.
     pub key_watch: KeyWatchHandle,
     /// What takes backups.

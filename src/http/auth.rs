@@ -246,7 +246,8 @@ async fn sign_up(
     } else {
         let share = Share::address(client_ip(&request));
         let password_phc = app.passwords.hash(share, &password).await?;
-        Some(NewOwner { email: email.clone(), password_phc })
+        let is_to_verify = app.config.signup.verify_email;
+        Some(NewOwner { email: email.clone(), password_phc, is_to_verify })
     };
     let new = NewTenant {
         slug,
@@ -320,7 +321,7 @@ async fn sign_in(
     Err(TenantError::BadCredentials.into())
 }
 
-async fn open(
+pub(crate) async fn open(
     request: &HttpRequest,
     door: &TenantHandle,
     tenant: TenantId,
@@ -332,7 +333,7 @@ async fn open(
 }
 
 /// An absent tenant is no answer to somebody who proved nothing.
-fn vague(error: TenantError) -> Problem {
+pub(crate) fn vague(error: TenantError) -> Problem {
     match error {
         TenantError::NotFound => TenantError::BadCredentials.into(),
         error => error.into(),

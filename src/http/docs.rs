@@ -11,7 +11,7 @@ use crate::http::routes::{Access, ROUTES, Route};
 /// The one style sheet.
 pub const STYLE: &str = include_str!("docs/style.css");
 
-fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
+pub(crate) fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {

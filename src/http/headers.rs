@@ -13,6 +13,9 @@ pub const DATA_POLICY: &str =
 /// For pages: styles and pictures from here, no script at all.
 pub const PAGE_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; \
      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+/// For pages whose one script, from here, talks to this node.
+pub const ACCOUNT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+     connect-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 /// One year, subdomains included (RFC 6797).
 pub const STRICT_TRANSPORT: &str = "max-age=31536000; includeSubDomains";
 

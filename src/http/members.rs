@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::call::{Answered, Document};
 use actors::permit::{Action as _, ReadMembers, RemoveMembers, Role, WriteMembers};
+use actors::tenant::invites::{CreateInvite, InviteView};
 use actors::tenant::members::adding::{CheckNewMember, RefuseMember};
 use actors::tenant::members::{AddMember, ChangeRole, ListMembers, ReadMember, RemoveMember};
 use actors::tenant::people::MemberView;
@@ -14,6 +15,7 @@ use crate::http::allowed::Allowed;
 use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::{At, IfMatch, Json, Paged};
+use crate::http::invites;
 use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::past::AS_OF;
 use crate::http::problem::{Kind, Problem};
@@ -30,11 +32,11 @@ pub const ROUTES: &[Route] = &[
     Route::new(Verb::Post, "/v1/members", "members.add", Access::Tenant(WriteMembers::ROW), || {
         web::post().to(add)
     })
-    .summary("Add a person who can sign in at once")
+    .summary("Add a person: with a password, at once; without one, by an invitation that is mailed")
     .body::<AddMemberBody>(
         r#"{"email":"bob@example.org","role":"member","password":"correct horse battery"}"#,
     )
-    .answers::<MemberView>(201)
+    .answers::<AddedView>(201)
     .idempotent(),
     Route::new(
         Verb::Get,
@@ -76,9 +78,19 @@ pub struct AddMemberBody {
     pub email: String,
     /// As what; at most one's own role. `staff` is another word for `member`.
     pub role: Role,
-    /// Their first password: 10 to 128 characters.
+    /// Their first password: 10 to 128 characters. Without one they are invited by mail.
     #[serde(default)]
     pub password: Option<Secret>,
+}
+
+/// Who was added, or invited.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+pub enum AddedView {
+    /// A person who can sign in.
+    Member(MemberView),
+    /// An invitation that was mailed.
+    Invite(InviteView),
 }
 
 /// Changes a person.
@@ -111,9 +123,12 @@ async fn add(
             if !asking.query(CheckNewMember { email: email.clone(), role }).await? {
                 return Ok(added(adding.command(RefuseMember { email, role }).await?));
             }
-            Some(app.passwords.hash(Share::Tenant(adding.tenant()), &password).await?)
+            app.passwords.hash(Share::Tenant(adding.tenant()), &password).await?
         }
-        None => None,
+        None => {
+            let invited = adding.command(CreateInvite { email, role }).await?;
+            return Ok(invites::created(invited));
+        }
     };
     Ok(added(adding.command(AddMember { email, role, password_phc }).await?))
 }

@@ -38,6 +38,7 @@ pub mod services;
 pub mod tokens;
 
 // The resources: their rows of the table and their handlers.
+pub mod account;
 pub mod api_keys;
 pub mod audit;
 pub mod auth;
@@ -45,11 +46,13 @@ pub mod exports;
 pub mod forms;
 pub mod hooks;
 pub mod integrations;
+pub mod invites;
 pub mod me;
 pub mod members;
 pub mod meta;
 pub mod mfa;
 pub mod platform;
+pub mod recovery;
 pub mod restores;
 pub mod submissions;
 pub mod teams;

@@ -286,7 +286,7 @@ async fn create(
             prove(before).await?;
             let share = Share::Tenant(allowed.tenant());
             let password_phc = app.passwords.hash(share, &password).await?;
-            Some(NewOwner { email, password_phc })
+            Some(NewOwner { email, password_phc, is_to_verify: false })
         }
         None => None,
     };

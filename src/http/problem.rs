@@ -50,6 +50,7 @@ kinds! {
     MALFORMED: "malformed-body", BAD_REQUEST, "The body is not well-formed", "The body is not JSON, or nests too deeply. `detail` says where it broke.";
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", BAD_REQUEST, "The idempotency key is not usable", "Send one `Idempotency-Key` of 1 to 255 visible ASCII characters, best a random UUID in quotes.";
     BAD_REQUEST: "bad-request", BAD_REQUEST, "The request is not well-formed", "A header that must come once came twice, or the request is not what HTTP allows. `detail` says which.";
+    INVALID_LINK: "invalid-link", BAD_REQUEST, "The link is not valid", "It was used, replaced by a newer one, changed, or is too old. Ask for a new one.";
     UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A credential is needed", "Send exactly one `Authorization: Bearer …` header with an access token from `/v1/auth/sign-in` or an API key.";
     INVALID_TOKEN: "invalid-token", UNAUTHORIZED, "The credential is not valid", "The token or API key is malformed, expired or revoked, or its holder's rights changed. Refresh the token or sign in again; make another key.";
     BAD_CREDENTIALS: "bad-credentials", UNAUTHORIZED, "The credentials are wrong", "Tenant, e-mail address, password, code or token do not match, or one of them was used before. Which one is not said.";
@@ -69,6 +70,8 @@ kinds! {
     CONFLICT: "conflict", CONFLICT, "The current state does not allow it", "`detail` says why.";
     SLUG_TAKEN: "slug-taken", CONFLICT, "The short name is taken", "Choose another short name for the tenant.";
     EMAIL_TAKEN: "email-taken", CONFLICT, "The e-mail address is taken", "Somebody in this tenant already has that address.";
+    ALREADY_INVITED: "already-invited", CONFLICT, "The address is invited already", "Send the invitation again, or withdraw it first: `/v1/invites`.";
+    TOO_MANY_INVITES: "too-many-invites", CONFLICT, "Too many invitations", "As many invitations as are kept at once wait to be accepted. Withdraw some first.";
     TEAM_NAME_TAKEN: "team-name-taken", CONFLICT, "The team name is taken", "Choose another name for the team.";
     LAST_OWNER: "last-owner", CONFLICT, "The last owner has to stay", "A tenant always has an owner. Make somebody else one first.";
     LAST_FORM_OWNER: "last-form-owner", CONFLICT, "The last OWNER grant has to stay", "A restricted form always has an OWNER grant. Give one to somebody else first, or lift the restriction with an empty list.";
@@ -288,6 +291,8 @@ impl From<Conflict> for &'static Kind {
         match conflict {
             Conflict::SlugTaken => Kind::SLUG_TAKEN,
             Conflict::EmailTaken => Kind::EMAIL_TAKEN,
+            Conflict::AlreadyInvited => Kind::ALREADY_INVITED,
+            Conflict::TooManyInvites => Kind::TOO_MANY_INVITES,
             Conflict::TeamNameTaken => Kind::TEAM_NAME_TAKEN,
             Conflict::LastOwner => Kind::LAST_OWNER,
             Conflict::LastFormOwner => Kind::LAST_FORM_OWNER,
@@ -313,6 +318,7 @@ impl From<TenantError> for Problem {
             TenantError::NotFound => Self::not_found(),
             TenantError::StaleCredential => Self::new(Kind::INVALID_TOKEN),
             TenantError::BadCredentials => Self::new(Kind::BAD_CREDENTIALS),
+            TenantError::BadLink => Self::new(Kind::INVALID_LINK),
             TenantError::BadSignature => Self::new(Kind::WEBHOOK_SIGNATURE),
             TenantError::Forbidden { action } => Self::new(Kind::FORBIDDEN).with("action", action),
             TenantError::EnrolmentRequired => Self::new(Kind::MFA_ENROLMENT_REQUIRED),

@@ -9,8 +9,8 @@ use actors::rate::Class;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
-    api_keys, audit, auth, exports, forms, hooks, integrations, me, members, meta, mfa, platform,
-    restores, submissions, teams, tenant, usage,
+    account, api_keys, audit, auth, exports, forms, hooks, integrations, invites, me, members,
+    meta, mfa, platform, recovery, restores, submissions, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -277,12 +277,14 @@ pub struct PageOf<T> {
 
 const GROUPS: &[&[Route]] = &[
     auth::ROUTES,
+    recovery::ROUTES,
     me::ROUTES,
     mfa::ROUTES,
     tenant::ROUTES,
     restores::ROUTES,
     exports::ROUTES,
     members::ROUTES,
+    invites::ROUTES,
     teams::ROUTES,
     api_keys::ROUTES,
     forms::ROUTES,
@@ -292,6 +294,7 @@ const GROUPS: &[&[Route]] = &[
     integrations::ROUTES,
     hooks::ROUTES,
     platform::ROUTES,
+    account::ROUTES,
     meta::ROUTES,
 ];
 

@@ -1,10 +1,13 @@
 //! The tenant itself, to its own people. Which tenant that is, the token says and nothing else.
 
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::permit::{Action as _, ReadTenant, UpdateTenant};
+use actors::permit::{Action as _, ReadTenant, TransferTenant, UpdateTenant};
+use actors::tenant::members::TransferOwnership;
+use actors::tenant::people::MemberView;
 use actors::tenant::profile::{ReadProfile, TenantView, UpdateProfile};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use storage::id::UserId;
 
 use crate::http::allowed::Allowed;
 use crate::http::answer;
@@ -32,7 +35,26 @@ pub const ROUTES: &[Route] = &[
     .body::<UpdateTenantBody>(r#"{"mfa_required":false}"#)
     .guarded()
     .answers::<TenantView>(200),
+    Route::new(
+        Verb::Post,
+        "/v1/tenant/transfer",
+        "tenant.transfer",
+        Access::Tenant(TransferTenant::ROW),
+        || web::post().to(transfer),
+    )
+    .summary("Make somebody else the owner; the owner who asks becomes an administrator")
+    .body::<TransferBody>(r#"{"to":"us_0123456789abcdef0123456789abcdef"}"#)
+    .answers::<MemberView>(200),
 ];
+
+/// Hands the tenant over.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransferBody {
+    /// Which of the tenant's people is to be its owner.
+    #[schemars(with = "String")]
+    pub to: UserId,
+}
 
 /// Changes the tenant.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -59,4 +81,11 @@ async fn update(
     let UpdateTenantBody { name, mfa_required } = body;
     let command = UpdateProfile { name, mfa_required, if_match };
     Ok(answer::updated(allowed.command(command).await?))
+}
+
+async fn transfer(
+    allowed: Allowed<TransferTenant>,
+    Json(TransferBody { to }): Json<TransferBody>,
+) -> Result<HttpResponse, Problem> {
+    Ok(answer::updated(allowed.command(TransferOwnership { to }).await?))
 }

@@ -100,6 +100,17 @@ pub async fn report(app: &App, keeper: &KeeperHandle) -> Report {
         owns: "the admission of webhook deliveries",
         counters: inbox,
     });
+    let mail = app.postman.as_ref().map(|postman| postman.stats()).unwrap_or_default();
+    supervisors.push(Supervisor {
+        name: "Postman",
+        owns: "the way of mails from the tenants' outboxes",
+        counters: json!({
+            "sent": mail.sent,
+            "deferred": mail.deferred,
+            "failed": mail.failed,
+            "tenants_waiting": mail.waiting,
+        }),
+    });
     let tenants = health.into_iter().map(|health| line_of(app, health)).collect();
     Report { supervisors, tenants }
 }

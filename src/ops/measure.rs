@@ -30,6 +30,7 @@ pub async fn node(app: &App, keeper: &KeeperHandle, is_ready: bool) -> String {
     text.value(Gauge, "bulkhead_ready", "Whether the node should get traffic.", is_ready);
     storage(&mut text, app);
     archive(&mut text, app);
+    mail(&mut text, app);
     secrets(&mut text, app);
     tenants(&mut text, app);
     rates(&mut text, app);
@@ -120,6 +121,20 @@ fn archive(text: &mut Exposition, app: &App) {
         let name = "bulkhead_archive_last_success_timestamp_seconds";
         text.value(Gauge, name, "When a round last succeeded.", at);
     }
+}
+
+fn mail(text: &mut Exposition, app: &App) {
+    let stats = app.postman.as_ref().map(|postman| postman.stats()).unwrap_or_default();
+    let counters = [
+        ("bulkhead_mail_sent_total", "Mails that were taken.", stats.sent),
+        ("bulkhead_mail_deferred_total", "Attempts to send that failed for now.", stats.deferred),
+        ("bulkhead_mail_failed_total", "Mails that were given up.", stats.failed),
+    ];
+    for (name, help, value) in counters {
+        text.value(Counter, name, help, value);
+    }
+    let help = "Tenants with mails that wait to be sent.";
+    text.value(Gauge, "bulkhead_mail_tenants_waiting", help, stats.waiting);
 }
 
 fn secrets(text: &mut Exposition, app: &App) {

@@ -13,6 +13,7 @@ use actors::env::Env;
 use actors::erasure::{ErasureHandle, ErasureOptions};
 use actors::host::Hosts;
 use actors::key_watch::KeyWatchHandle;
+use actors::mail::{Outboxes, PostmanHandle};
 use actors::quota::Plan;
 use actors::quota::keeper::KeeperHandle;
 use actors::rate::RateLimiter;
@@ -133,7 +134,9 @@ impl Engine {
         let vault = Vault::open(&config).await?;
         let hosts = Hosts::new(1);
         hosts.start_here();
-        let engine = Self::open(vault, Arc::new(config), env, hosts, Phases::default()).await?;
+        // Mails wait for the running node.
+        let engine =
+            Self::open(vault, Arc::new(config), env, hosts, Phases::default(), None).await?;
         engine.phases.set(Phase::Ready);
         Ok(engine)
     }
@@ -145,6 +148,7 @@ impl Engine {
         env: Env,
         hosts: Hosts,
         phases: Phases,
+        base_url: Option<&str>,
     ) -> Result<Self, StartError> {
         let Vault { store, anchors } = vault;
         check_origin(&anchors, &config)?;
@@ -170,10 +174,17 @@ impl Engine {
         let passwords = Passwords::new(&env, config.http.workers());
         let metrics = Metrics::new()?;
         let overflow = Overflow::new(config.archive.audit_policy());
+        let outboxes = Arc::new(Outboxes::default());
+        let carrier = base_url.map(|url| crate::mail::carrier(&config, url)).transpose()?;
         let shared = Arc::new(Shared {
             env: env.clone(),
             plans: plans.clone(),
-            observers: vec![Arc::new(anchor.clone()), Arc::new(keeper.clone()), overflow.clone()],
+            observers: vec![
+                Arc::new(anchor.clone()),
+                Arc::new(keeper.clone()),
+                overflow.clone(),
+                outboxes.clone(),
+            ],
             unlimited: Plan::default(),
         });
         let tenants = Supervisor::start(SupervisorOptions {
@@ -186,6 +197,8 @@ impl Engine {
         .await?;
         let archivist = ArchivistHandle::start(&store, config.archive.policy(), env.clone());
         let audit_archiver = AuditArchiverHandle::start(tenants.clone(), overflow);
+        let postman =
+            carrier.clone().map(|carrier| PostmanHandle::start(tenants.clone(), outboxes, carrier));
         let travel = TimeTravel::new(tenants.clone());
         let key_watch = KeyWatchHandle::start(tenants.clone(), travel.clone());
         let erasures = ErasureHandle::start(ErasureOptions {
@@ -194,6 +207,7 @@ impl Engine {
             keeper: keeper.clone(),
             anchors: source.anchors.clone(),
             signer: source.signer.clone(),
+            carrier,
             delay: config.erasure.delay.0,
         });
         let policy = config.backup.policy(config.archive.policy().window);
@@ -207,6 +221,7 @@ impl Engine {
             exports: Exports::default(),
             archivist,
             audit_archiver,
+            postman,
             config,
             env,
             tenants,

@@ -85,7 +85,7 @@ async fn the_operators_pages_show_tenants_and_actors_and_refuse_tenant_tokens() 
     let value: serde_json::Value = serde_json::from_str(&text).expect("JSON");
     assert_eq!((status, value["tenants"][0]["state"].as_str()), (200, Some("awake")));
     let names: Vec<_> = value["supervisors"].as_array().expect("supervisors").iter().collect();
-    assert_eq!(names.len(), 8, "{text}");
+    assert_eq!(names.len(), 9, "{text}");
     let (status, text) = get(format!("{}/metrics", node.ops_url())).await;
     assert_eq!(status, 200);
     assert!(text.contains("bulkhead_tenants{state=\"awake\"} 1"), "{text}");

@@ -136,6 +136,12 @@ ids! {
     BackupId = "bk";
     /// A drill: a backup restored to scratch, to know that it can be.
     DrillId = "dr";
+    /// An invitation.
+    InviteId = "iv";
+    /// A mail that waits to be sent.
+    MailId = "ml";
+    /// A single-use link that was mailed.
+    TicketId = "tk";
 }
 
 impl TenantId {

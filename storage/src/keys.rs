@@ -8,8 +8,8 @@
 //! as keyed digests (see `seal.rs`). The tenant is not part of a `Key`; the view puts it in front.
 
 use crate::id::{
-    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId,
-    SubmissionId, TeamId, TenantId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
+    SessionId, SubmissionId, TeamId, TenantId, TicketId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -63,6 +63,12 @@ keys! {
     State = b'!', false {};
     /// Audit entries that are in the archive, by the first one's sequence number.
     AuditChunk = b'A', false { first: u64 };
+    /// An invitation that nobody has accepted yet.
+    Invite = b'I', false { id: InviteId };
+    /// A mail that waits to be sent.
+    Mail = b'M', false { id: MailId };
+    /// A single-use link that was mailed to a person.
+    Ticket = b'R', false { user: UserId, id: TicketId };
     /// Audit entries of one record, by the first one's sequence number.
     Audit = b'a', false { seq: u64 };
     /// Points from a form to the audit rows that mention it.

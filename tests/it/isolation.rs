@@ -4,11 +4,18 @@ use bulkhead::http::routes::{Access, ROUTES, Route};
 
 use actors::permit::Scopes;
 
-use crate::kit::{Client, Fixture, Tenant, World, api_key, ends_the_caller, in_walking_order};
+use crate::kit::{
+    Client, Fixture, Tenant, World, api_key, ends_the_caller, eventually, in_walking_order,
+};
 
 const CANARY: &str = "canary-of-ada";
 
+/// A tenant's last record, once no mail of anybody waits: that one was sent is a record as well.
 fn lsn(world: &World, tenant: &Tenant) -> u64 {
+    eventually("all mails are sent", || {
+        let figures = world.ops.get("/metrics", 200).text();
+        figures.lines().any(|line| line == "bulkhead_mail_tenants_waiting 0").then_some(())
+    });
     let health = world
         .ops
         .with_header("accept", "application/json")

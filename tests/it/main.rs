@@ -24,6 +24,7 @@ mod isolation;
 mod jwt;
 mod keys;
 mod lists;
+mod mail;
 mod mfa;
 mod model;
 mod openapi;

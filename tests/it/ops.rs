@@ -170,7 +170,8 @@ fn the_actors_are_shown_as_data_and_as_a_page() {
             "Archivist",
             "AuditArchiver",
             "KeyWatch",
-            "WebhookInbox"
+            "WebhookInbox",
+            "Postman"
         ])
     );
     let lines = report["tenants"].as_array().expect("a list");

@@ -26,12 +26,10 @@ use actix::{
 use futures_util::stream;
 use storage::anchor_log::{AnchorLog, AnchorLogError, Leaf, NewCheckpoint};
 use storage::id::{Id, TenantId};
-use storage::keys::Key;
 use storage::keystore::{KeyError, KeyStore};
 use storage::log::{LogError, Tail};
 use storage::seal::TenantKeys;
 use storage::store::Store;
-use storage::value;
 use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::merkle::{self, Frontier};
@@ -40,7 +38,8 @@ use super::verify::{NodeReport, every_tenant, verify_node};
 use crate::env::Env;
 use crate::standing::{self, Lifeline};
 use crate::tenant::core::{Commit, Observer};
-use crate::tenant::state::{AuditHead, TenantState};
+use crate::tenant::peek;
+use crate::tenant::state::AuditHead;
 
 /// The least time between two checkpoints.
 pub const ANCHOR_EVERY: Duration = Duration::from_secs(10);
@@ -52,8 +51,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 const VERIFYING_MAX: usize = 2;
 /// How long a verification waits for its turn.
 const VERIFY_WAIT: Duration = Duration::from_secs(10);
-/// How many records the start looks back for one that says where the audit chain ends.
-const RECORDS_BACK_MAX: usize = 64;
 /// The name of the signing key in the key store.
 const SIGNING_KEY: &str = "anchor-signing";
 
@@ -392,12 +389,8 @@ impl Shared {
         // An erased tenant is for the verifier to name, not for the anchor.
         let Ok(key) = self.store.keystore().load(tenant) else { return Ok(None) };
         let keys = TenantKeys::new(tenant, &key);
-        for lsn in (1..=tail.lsn).rev().take(RECORDS_BACK_MAX) {
-            if let Some(audit) = self.audit_head(&keys, tenant, lsn)? {
-                return Ok(Some(leaf(tenant, tail, audit)));
-            }
-        }
-        Ok(None)
+        let state = peek::last_state(&self.store, &keys, tail.lsn)?;
+        Ok(state.map(|state| leaf(tenant, tail, state.audit)))
     }
 
     /// Whether the anchored record is the one in the log; an archived one is for the verifier.
@@ -405,23 +398,6 @@ impl Shared {
         let records = self.store.log().read_from(tenant, known.lsn, 1)?;
         let found = records.first().map(|record| &record.header);
         Ok(found.is_none_or(|found| found.lsn != known.lsn || found.hash == known.record))
-    }
-
-    /// The end of the audit chain, if this record says it.
-    fn audit_head(
-        &self,
-        keys: &TenantKeys,
-        tenant: TenantId,
-        lsn: u64,
-    ) -> Result<Option<AuditHead>, LogError> {
-        let records = self.store.log().read_from(tenant, lsn, 1)?;
-        let Some(record) = records.first() else { return Ok(None) };
-        let opened = keys.open_record(lsn, record.header.epoch, &record.body);
-        Ok(opened.ok().and_then(|body| {
-            let state = Key::State {}.encode();
-            let op = body.ops.into_iter().find(|op| op.key.as_slice() == state)?;
-            value::decode::<TenantState>(&op.value?).ok().map(|state| state.audit)
-        }))
     }
 
     /// Keeps an end unless a newer one was told meanwhile.

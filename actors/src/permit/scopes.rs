@@ -91,10 +91,12 @@ impl fmt::Debug for Scopes {
 impl Capability {
     /// Whether an API key can have it.
     pub fn is_scope(&self) -> bool {
-        // What platform administrators have is about the platform or about oneself.
+        // What platform administrators have is about the platform or about oneself; and no program decides
+        // what people need to get in.
         self.roles.contains(Role::Admin)
             && !self.roles.contains(Role::PlatformAdmin)
             && !self.name.starts_with("api-keys:")
+            && self.name != "tenant:update"
     }
 }
 

@@ -19,6 +19,7 @@ use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::job::DAY_MS;
 use crate::tenant::members;
+use crate::tenant::recovery;
 use crate::tenant::state::Profile;
 
 /// Whether a tenant is served.
@@ -277,6 +278,8 @@ pub struct NewOwner {
     pub email: String,
     /// Argon2id PHC string of their password.
     pub password_phc: String,
+    /// Whether they are mailed a link to prove their address: whoever signs up by themselves.
+    pub is_to_verify: bool,
 }
 
 /// A tenant's first record.
@@ -311,7 +314,11 @@ impl Command for Found {
         cx.state_mut().profile = Some(Arc::new(self.profile));
         cx.audit(draft);
         if let Some(owner) = self.owner {
-            members::insert_user(cx, &owner.email, self.role, Some(owner.password_phc))?;
+            let phc = Some(owner.password_phc);
+            let row = members::insert_user(cx, &owner.email, self.role, phc)?;
+            if owner.is_to_verify {
+                recovery::ask_to_verify(cx, &row)?;
+            }
         }
         Ok(())
     }

@@ -18,6 +18,10 @@ pub enum Conflict {
     SlugTaken,
     /// Somebody in this tenant has that e-mail address.
     EmailTaken,
+    /// Somebody with that e-mail address is invited already.
+    AlreadyInvited,
+    /// As many invitations as are kept at once are there.
+    TooManyInvites,
     /// A team of that name exists.
     TeamNameTaken,
     /// The last owner cannot go or step down.
@@ -60,6 +64,9 @@ pub enum TenantError {
     /// Wrong e-mail, password or token; deliberately vague.
     #[error("the credentials are wrong")]
     BadCredentials,
+    /// The mailed link was used, superseded, changed or is too old; deliberately vague.
+    #[error("the link is not valid")]
+    BadLink,
     /// The webhook's signature does not match any active secret, or is too old.
     #[error("the signature is wrong")]
     BadSignature,

@@ -21,7 +21,9 @@ use crate::tenant::api_keys::commands::revoke_all_of;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::factors::forget_factors;
+use crate::tenant::invites;
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
+use crate::tenant::tickets;
 
 pub mod adding;
 
@@ -56,6 +58,7 @@ pub fn insert_user(
     password_phc: Option<String>,
 ) -> Result<UserRow, TenantError> {
     let (email, index) = check_new(cx, email, role)?;
+    invites::check_room(cx)?;
     cx.charge(Quota::Members, 1)?;
     let now = cx.now_ms();
     let row = UserRow {
@@ -67,6 +70,7 @@ pub fn insert_user(
         created_ms: now,
         updated_ms: now,
         version: 1,
+        email_verified: false,
     };
     cx.put(&index, &row.id)?;
     cx.put(&Key::User { id: row.id }, &row)?;
@@ -75,7 +79,11 @@ pub fn insert_user(
 }
 
 /// The normal form and the index key of an address that a new person with that role can have.
-fn check_new(cx: &impl Reads, email: &str, role: Role) -> Result<(String, Key), TenantError> {
+pub(crate) fn check_new(
+    cx: &impl Reads,
+    email: &str,
+    role: Role,
+) -> Result<(String, Key), TenantError> {
     check_role_fits(cx, role)?;
     let email = normalise_email(email)
         .map_err(|error| TenantError::invalid("/email", error.to_string()))?;
@@ -130,7 +138,7 @@ fn check_role_fits(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
 }
 
 /// Nobody gives a role above their own, or changes a person who has one (the node itself may).
-fn check_ceiling(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
+pub(crate) fn check_ceiling(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
     match cx.principal() {
         Principal::System(_) => Ok(()),
         Principal::User(user) if user.role >= role => Ok(()),
@@ -156,8 +164,8 @@ pub struct AddMember {
     pub email: String,
     /// As what; at most the asker's own role.
     pub role: Role,
-    /// Argon2id in PHC string form. Required as long as there are no invitations by mail.
-    pub password_phc: Option<String>,
+    /// Argon2id in PHC string form.
+    pub password_phc: String,
 }
 
 impl Command for AddMember {
@@ -172,13 +180,7 @@ impl Command for AddMember {
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
         check_ceiling(cx, self.role)?;
-        if self.password_phc.is_none() {
-            return Err(TenantError::invalid(
-                "/password",
-                "is required: invitations by mail are not available",
-            ));
-        }
-        let row = insert_user(cx, &self.email, self.role, self.password_phc)?;
+        let row = insert_user(cx, &self.email, self.role, Some(self.password_phc))?;
         cx.audit(Draft::success(Self::NAME, row.named()).with("role", row.role.name()));
         Ok((row.id, row.document()))
     }
@@ -294,6 +296,56 @@ impl Command for ChangeRole {
     }
 }
 
+/// Hands the tenant over: one of its people becomes an owner, and the owner who asks becomes an
+/// administrator, in one step.
+#[derive(Debug)]
+pub struct TransferOwnership {
+    /// To whom.
+    pub to: UserId,
+}
+
+impl Command for TransferOwnership {
+    type Action = permit::TransferTenant;
+    type Reply = Document;
+    const NAME: &'static str = "tenant.transfer";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", self.to)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Document, TenantError> {
+        let from = cx.person()?.user;
+        if from == self.to {
+            return Err(TenantError::invalid("/to", "must be somebody else"));
+        }
+        let mut giver: UserRow = cx.need(&Key::User { id: from })?;
+        let mut taker: UserRow = cx.need(&Key::User { id: self.to })?;
+        if taker.role == Role::Customer {
+            return Err(TenantError::invalid("/to", "must not be a customer"));
+        }
+        if taker.password.is_none() {
+            return Err(TenantError::invalid("/to", "must be somebody who can sign in"));
+        }
+        cx.audit(
+            Draft::success(Self::NAME, taker.named())
+                .with("from", giver.named().id)
+                .with("role_before", taker.role.name()),
+        );
+        let was_owner = taker.is_working_owner();
+        for (row, role) in [(&mut giver, Role::Admin), (&mut taker, Role::Owner)] {
+            row.role = role;
+            row.authz += 1;
+            row.version += 1;
+            row.updated_ms = cx.now_ms();
+            cx.put(&Key::User { id: row.id }, row)?;
+        }
+        let owners = cx.state().owners + u32::from(!was_owner);
+        cx.state_mut().owners = owners.saturating_sub(1);
+        Ok(taker.document())
+    }
+}
+
 /// Removes a person, their sessions and their API keys; oneself: leaves. What they wrote stays.
 #[derive(Debug)]
 pub struct RemoveMember {
@@ -331,6 +383,7 @@ impl Command for RemoveMember {
         end_sessions(cx, row.id, None)?;
         revoke_all_of(cx, row.id)?;
         forget_factors(cx, row.id)?;
+        tickets::end_all(cx, row.id)?;
         let index = email_key(cx, &row.email);
         cx.delete(&index)?;
         cx.delete(&key)?;

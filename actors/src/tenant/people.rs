@@ -32,6 +32,9 @@ pub struct UserRow {
     pub updated_ms: u64,
     /// Counts changes; becomes the `ETag`.
     pub version: u64,
+    /// Whether they have shown that the address is theirs.
+    #[serde(default)]
+    pub email_verified: bool,
 }
 
 /// How somebody proved who they are, by the names of RFC 8176.
@@ -92,6 +95,8 @@ pub struct MemberView {
     pub updated_at: String,
     /// Counts changes; the same number as the `ETag`.
     pub version: u64,
+    /// Whether they have shown that the address is theirs.
+    pub email_verified: bool,
 }
 
 impl UserRow {
@@ -104,6 +109,7 @@ impl UserRow {
             created_at: rfc3339(self.created_ms),
             updated_at: rfc3339(self.updated_ms),
             version: self.version,
+            email_verified: self.email_verified,
         }
     }
     /// [`view`](Self::view), as it is answered.

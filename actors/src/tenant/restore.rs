@@ -249,6 +249,9 @@ pub(crate) fn is_timeless(key: &Key) -> bool {
             | Key::Export { .. }
             | Key::Session { .. }
             | Key::ApiKey { .. }
+            | Key::Invite { .. }
+            | Key::Mail { .. }
+            | Key::Ticket { .. }
             | Key::Directory { .. }
             | Key::Slug { .. }
     )

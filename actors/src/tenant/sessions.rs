@@ -149,7 +149,7 @@ pub(crate) fn touch(cx: &Cx<'_, '_>, session: &mut SessionRow) {
 }
 
 /// What a password is compared with.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Credential {
     /// Whose.
     pub user: UserId,
@@ -257,6 +257,12 @@ pub enum SignInFailure {
     WrongPassword(UserId),
 }
 
+/// An account that nobody has, as the audit log names it: what people mistype may be a password.
+pub(crate) fn unknown_account(cx: &Cx<'_, '_>, typed: &str) -> Named {
+    let digest = cx.digest("sign_in", typed.as_bytes());
+    Named::new("account", hex::encode(&digest[..16]))
+}
+
 /// Notes that somebody tried to sign in and failed.
 pub struct RecordSignInFailure {
     /// Why.
@@ -277,13 +283,9 @@ impl Command for RecordSignInFailure {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
-        let unknown = |cx: &Cx<'_, '_>| {
-            let digest = cx.digest("sign_in", self.account.as_bytes());
-            Named::new("account", hex::encode(&digest[..16]))
-        };
         let (target, reason) = match self.failure {
-            SignInFailure::UnknownTenant => (unknown(cx), "unknown-tenant"),
-            SignInFailure::UnknownEmail => (unknown(cx), "unknown-email"),
+            SignInFailure::UnknownTenant => (unknown_account(cx, &self.account), "unknown-tenant"),
+            SignInFailure::UnknownEmail => (unknown_account(cx, &self.account), "unknown-email"),
             SignInFailure::WrongPassword(id) => {
                 let row: Option<UserRow> = cx.row(&Key::User { id })?;
                 let target = row.map_or_else(|| Named::new("user", id), |row| row.named());

@@ -65,6 +65,18 @@ pub struct TenantState {
     /// Sequence number of the last audit entry that is in the archive; 0 if none is.
     #[serde(default)]
     pub audit_archived: u64,
+    /// The mails that wait to be sent.
+    #[serde(default)]
+    pub mail: Outbox,
+}
+
+/// What must be known of the waiting mails without looking at them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Outbox {
+    /// How many there are.
+    pub waiting: u32,
+    /// When the first of them is due, Unix milliseconds.
+    pub due_ms: u64,
 }
 
 /// A restore that is to be carried out.
@@ -87,6 +99,7 @@ impl Default for TenantState {
             owners: 0,
             restore: None,
             audit_archived: 0,
+            mail: Outbox::default(),
         }
     }
 }

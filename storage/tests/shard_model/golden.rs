@@ -23,6 +23,9 @@ fn samples() -> Vec<Key> {
     vec![
         Key::State {},
         Key::AuditChunk { first: seq },
+        Key::Invite { id: id(0x10) },
+        Key::Mail { id: id(0x10) },
+        Key::Ticket { user: id(0x10), id: id(0x20) },
         Key::Audit { seq },
         Key::AuditTrail { form: id(0x10), seq },
         Key::Comment { submission: id(0x10), id: id(0x20) },

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use storage::disk::fault::FaultDisk;
 use storage::id::{
-    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, RestoreId, SessionId,
-    SubmissionId, TeamId, TenantId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
+    SessionId, SubmissionId, TeamId, TenantId, TicketId, UserId,
 };
 use storage::keys::Key;
 use storage::keystore::KeyStore;
@@ -74,6 +74,12 @@ pub fn any_key() -> impl Strategy<Value = Key> {
     prop_oneof![
         any::<bool>().prop_map(|_| Key::State {}),
         seq().prop_map(|first| Key::AuditChunk { first }),
+        id().prop_map(|a| Key::Invite { id: InviteId::from_bytes(a) }),
+        id().prop_map(|a| Key::Mail { id: MailId::from_bytes(a) }),
+        (id(), id()).prop_map(|(a, b)| Key::Ticket {
+            user: UserId::from_bytes(a),
+            id: TicketId::from_bytes(b)
+        }),
         seq().prop_map(|seq| Key::Audit { seq }),
         (id(), seq()).prop_map(|(a, seq)| Key::AuditTrail { form: FormId::from_bytes(a), seq }),
         (id(), id()).prop_map(|(a, b)| Key::Comment {

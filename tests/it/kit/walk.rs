@@ -15,6 +15,7 @@ pub struct Fixture {
     submission: String,
     team: String,
     member: String,
+    invite: String,
     session: String,
     key: String,
     integration: String,
@@ -54,6 +55,17 @@ impl Fixture {
         if path.contains("/teams/{") {
             let body = json!({"name": format!("Team {serial}"), "members": []});
             fixture.team = owner.post("/v1/teams", body, 201).str("/id");
+        }
+        if path.contains("{invite}") {
+            let body = json!({"email": format!("invited{serial}@walk.example"), "role": "viewer"});
+            fixture.invite = owner.post("/v1/invites", body, 201).str("/id");
+        }
+        if route.id == "tenant.transfer" {
+            // The session of the start may have ended on the way.
+            let owner = world.sign_in(&tenant.slug, &format!("owner@{}.example", tenant.slug));
+            let email = format!("heir{serial}@walk.example");
+            let body = json!({"email": email, "role": "viewer", "password": PASSWORD});
+            fixture.member = owner.post("/v1/members", body, 201).str("/id");
         }
         if path.contains("/members/{") {
             fixture.member = world.member_named(tenant, &format!("walked{serial}"), "viewer").1;
@@ -109,6 +121,7 @@ impl Fixture {
             submission: id("sb"),
             team: id("tm"),
             member: id("us"),
+            invite: id("iv"),
             session: id("se"),
             key: id("ak"),
             integration: id("in"),
@@ -132,6 +145,7 @@ impl Fixture {
             .replace("{submission}", &self.submission)
             .replace("{team}", &self.team)
             .replace("{member}", &self.member)
+            .replace("{invite}", &self.invite)
             .replace("{session}", &self.session)
             .replace("{key}", &self.key)
             .replace("{integration}", &self.integration)
@@ -140,6 +154,7 @@ impl Fixture {
             .replace("{restore}", &self.restore)
             .replace("{export}", &self.export)
             .replace("{tenant}", &self.tenant)
+            .replace("{page}", "reset")
             .replace("{seq}", "1")
     }
 
@@ -149,7 +164,10 @@ impl Fixture {
         let mut body: Value = serde_json::from_str(sample).expect("a sample in JSON");
         let serial = self.serial;
         match route.id {
-            "members.add" => body["email"] = json!(format!("sample{serial}@walk.example")),
+            "tenant.transfer" => body["to"] = json!(self.member),
+            "members.add" | "invites.create" => {
+                body["email"] = json!(format!("sample{serial}@walk.example"))
+            }
             // Back to what is: whoever may ask changes nothing by it.
             "restores.request" => body["at"] = json!(now()),
             "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
@@ -258,7 +276,7 @@ fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> S
 
 /// Whether calling it ends the caller's own credential, so that a fresh one is needed each time.
 pub fn ends_the_caller(route: &Route) -> bool {
-    ["auth.sign-out", "me.change-password"].contains(&route.id)
+    ["auth.sign-out", "me.change-password", "tenant.transfer"].contains(&route.id)
         || ["mfa.confirm-totp", "mfa.remove-totp", "mfa.renew-recovery-codes"].contains(&route.id)
         || (route.verb == Verb::Delete && route.path == "/v1/me/sessions")
 }
@@ -266,7 +284,12 @@ pub fn ends_the_caller(route: &Route) -> bool {
 /// Every route with its place in the table; those that end sessions come last, where they harm no other.
 pub fn in_walking_order() -> Vec<(usize, &'static Route)> {
     let mut routes: Vec<_> = ROUTES.iter().enumerate().collect();
-    // Last of all what changes the password that everyone of the tests has.
-    routes.sort_by_key(|(_, route)| (ends_the_caller(route), route.id == "me.change-password"));
+    // Last of all what takes the owner's role, and what changes the password that everyone of the tests has.
+    let last = |route: &Route| match route.id {
+        "tenant.transfer" => 1,
+        "me.change-password" => 2,
+        _ => 0,
+    };
+    routes.sort_by_key(|(_, route)| (ends_the_caller(route), last(route)));
     routes
 }

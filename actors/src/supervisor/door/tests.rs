@@ -78,7 +78,7 @@ impl Scene {
             let store = Store::in_memory().unwrap();
             let tenants = start(&store).await;
             let platform = tenants.find(TenantId::PLATFORM).await.unwrap();
-            let password_phc = Some("phc".to_owned());
+            let password_phc = "phc".to_owned();
             let email = "root@platform.example".to_owned();
             let add = AddMember { email, role: Role::PlatformAdmin, password_phc };
             let permit = by_test(TenantId::PLATFORM);
@@ -168,7 +168,11 @@ fn by_test<A: Action>(tenant: TenantId) -> Permit<A> {
 }
 
 fn acme() -> NewTenant {
-    let owner = NewOwner { email: "ann@acme.example".to_owned(), password_phc: "phc".to_owned() };
+    let owner = NewOwner {
+        email: "ann@acme.example".to_owned(),
+        password_phc: "phc".to_owned(),
+        is_to_verify: false,
+    };
     NewTenant {
         slug: "acme".to_owned(),
         name: "Acme".to_owned(),

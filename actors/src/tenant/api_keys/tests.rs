@@ -276,7 +276,7 @@ fn a_key_that_may_only_add_members_adds_none_with_more_rights_than_itself() {
         Principal::Service(Arc::new(ServicePrincipal { key, user: owner, role, scopes }))
     };
     let add = |role: Role| {
-        let password_phc = Some("phc".to_owned());
+        let password_phc = "phc".to_owned();
         AddMember { email: format!("{role}@example.org"), role, password_phc }
     };
     let narrow = service(Scopes::named(WriteMembers::NAME).unwrap());

@@ -11,6 +11,7 @@ use crate::permit::{self, Role};
 use crate::quota::Quota;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::invites;
 
 use super::{AddMember, check_ceiling, check_new};
 
@@ -18,6 +19,7 @@ use super::{AddMember, check_ceiling, check_new};
 fn check(cx: &impl Reads, email: &str, role: Role) -> Result<(), TenantError> {
     check_ceiling(cx, role)?;
     check_new(cx, email, role)?;
+    invites::check_room(cx)?;
     // One person, and at least one byte of theirs.
     for quota in [Quota::Members, Quota::StorageBytes] {
         let used = cx.state().used(quota);

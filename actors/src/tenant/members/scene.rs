@@ -121,7 +121,7 @@ impl Scene {
 
     /// A person with the password hash `phc`, made by the node.
     pub(crate) fn add(&mut self, email: &str, role: Role) -> UserId {
-        let password_phc = Some("phc".to_owned());
+        let password_phc = "phc".to_owned();
         self.run(&NODE, AddMember { email: email.to_owned(), role, password_phc }).unwrap().0
     }
 

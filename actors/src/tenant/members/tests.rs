@@ -4,7 +4,7 @@ use super::scene::{NODE, Scene, holder, person};
 use super::*;
 
 fn add(email: &str, role: Role) -> AddMember {
-    AddMember { email: email.to_owned(), role, password_phc: Some("phc".to_owned()) }
+    AddMember { email: email.to_owned(), role, password_phc: "phc".to_owned() }
 }
 
 fn change(user: UserId, role: Role) -> ChangeRole {
@@ -39,14 +39,21 @@ fn members_are_counted_exactly_and_the_quota_refuses_the_next() {
 }
 
 #[test]
-fn without_a_password_nobody_is_added() {
+fn a_tenant_is_handed_over_in_one_step_and_by_its_owner_only() {
     let mut scene = Scene::new();
-    let command = AddMember { password_phc: None, ..add("a@b.c", Role::Member) };
-    let refused = scene.run(&NODE, command);
-    assert!(
-        matches!(refused, Err(TenantError::Invalid(errors)) if errors[0].pointer == "/password")
-    );
-    assert_eq!(scene.state.used(Quota::Members), 0);
+    let owner = scene.add("a@b.c", Role::Owner);
+    let heir = scene.add("b@b.c", Role::Member);
+    let customer = scene.add("c@b.c", Role::Customer);
+    let me = person(owner, Role::Owner);
+    for to in [owner, customer] {
+        let refused = scene.run(&me, TransferOwnership { to });
+        assert!(matches!(refused, Err(TenantError::Invalid(errors)) if errors[0].pointer == "/to"));
+    }
+    scene.run(&me, TransferOwnership { to: heir }).unwrap();
+    let (giver, taker) = (scene.user(owner).unwrap(), scene.user(heir).unwrap());
+    assert_eq!((giver.role, taker.role), (Role::Admin, Role::Owner));
+    assert_eq!((giver.authz, taker.authz), (2, 2), "older tokens end");
+    assert_eq!((scene.state.owners, scene.noted("tenant.transfer")), (1, 1));
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub(crate) enum Part {
     Trail,
     /// The tenant's: travels, and is in the content hash.
     Content,
-    /// The place's: stays. Sessions, API keys and answers to idempotency keys end: whoever holds a
+    /// The place's: stays. Sessions, API keys, invitations, mailed links and answers to idempotency keys end: whoever holds a
     /// credential of one place gets none of another by it. Restores and exports speak of what is not
     /// there; digests are made again under the new keys; short names and the directory are the
     /// platform's.
@@ -58,6 +58,9 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::Authored { .. } => Part::Content,
         Key::ApiKey { .. }
         | Key::AuditChunk { .. }
+        | Key::Invite { .. }
+        | Key::Mail { .. }
+        | Key::Ticket { .. }
         | Key::Directory { .. }
         | Key::Export { .. }
         | Key::Idempotency { .. }

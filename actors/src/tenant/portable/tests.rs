@@ -70,6 +70,7 @@ fn user(n: u8, role: Role) -> (Key, Vec<u8>) {
         created_ms: 1,
         updated_ms: 1,
         version: 1,
+        email_verified: false,
     };
     (Key::User { id }, value::encode(&row))
 }

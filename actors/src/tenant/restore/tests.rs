@@ -261,7 +261,7 @@ impl Scene {
     async fn add(&self, name: &str) -> UserId {
         self.clock.0.fetch_add(1_000, Ordering::SeqCst);
         let email = format!("{name}@acme.example");
-        let password_phc = Some("phc".to_owned());
+        let password_phc = "phc".to_owned();
         self.command(AddMember { email, role: Role::Member, password_phc }).await.unwrap().0
     }
 

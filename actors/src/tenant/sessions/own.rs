@@ -15,7 +15,9 @@ use crate::tenant::error::TenantError;
 use crate::tenant::members::{end_sessions, sessions_of};
 use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
+use crate::tenant::recovery::notify_of_change;
 use crate::tenant::sessions::{Opened, opened, touch};
+use crate::tenant::tickets;
 
 /// Reads what one's own password is compared with.
 #[derive(Debug)]
@@ -142,6 +144,8 @@ impl Command for ChangePassword {
         cx.put(&key, &user)?;
         cx.put(&session_key, &session)?;
         cx.audit(Draft::success(Self::NAME, user.named()).with("sessions_ended", ended));
+        tickets::end_all(cx, user.id)?;
+        notify_of_change(cx, &user)?;
         opened(cx, &user, &session)
     }
 }
@@ -232,6 +236,8 @@ pub struct MeView {
     pub role: Role,
     /// When the account was made, RFC 3339 UTC.
     pub created_at: String,
+    /// Whether one has shown that the address is one's own.
+    pub email_verified: bool,
     /// The session that asks.
     #[schemars(with = "String")]
     pub session: SessionId,
@@ -255,6 +261,7 @@ impl Query for ReadMe {
             email: row.email,
             role: row.role,
             created_at: rfc3339(row.created_ms),
+            email_verified: row.email_verified,
             session: person.session,
             tenant: TenantView::of(cx)?,
         })

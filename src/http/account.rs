@@ -1,0 +1,118 @@
+//! The pages that mailed links lead to: accept an invitation, choose a new password, confirm an address.
+//!
+//! A page is the same for everybody. Its script takes the secret part of the link from behind the `#`, which
+//! no browser sends, out of the address at once, and gives it to the API in a body.
+
+use actix_web::body::BoxBody;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, web};
+use maud::{Markup, html};
+
+use crate::http::docs;
+use crate::http::extract::At;
+use crate::http::headers::ACCOUNT_POLICY;
+use crate::http::problem::Problem;
+use crate::http::routes::{Access, Route, Verb};
+
+/// The routes of this file.
+pub const ROUTES: &[Route] = &[
+    Route::new(Verb::Get, "/account/{page}", "account.page", Access::Public, || {
+        web::get().to(page)
+    })
+    .summary("The page that a mailed link leads to")
+    .answers_media("text/html"),
+    Route::new(Verb::Get, "/account/{page}/script.js", "account.script", Access::Public, || {
+        web::get().to(script)
+    })
+    .summary("The script of those pages")
+    .answers_media("text/javascript"),
+];
+
+/// The one script.
+const SCRIPT: &str = include_str!("account/script.js");
+
+/// A page's name in its address, and what stands on it.
+struct Page {
+    name: &'static str,
+    title: &'static str,
+    lead: &'static str,
+    /// Where the link goes.
+    api: &'static str,
+    /// The member of the body that takes the password; nothing if none is asked for.
+    password: Option<&'static str>,
+    button: &'static str,
+    done: &'static str,
+}
+
+const PAGES: [Page; 3] = [
+    Page {
+        name: "invite",
+        title: "Join",
+        lead: "You are invited. Choose the password that you will sign in with.",
+        api: "/v1/auth/invites/accept",
+        password: Some("password"),
+        button: "Accept the invitation",
+        done: "You are a member now, and can sign in.",
+    },
+    Page {
+        name: "reset",
+        title: "A new password",
+        lead: "Choose a new password. Everybody who is signed in with the old one is signed out.",
+        api: "/v1/auth/password/reset",
+        password: Some("new_password"),
+        button: "Set the password",
+        done: "The password is set. Sign in with it.",
+    },
+    Page {
+        name: "verify",
+        title: "Confirm your address",
+        lead: "One click, and your address is confirmed.",
+        api: "/v1/auth/email/verify",
+        password: None,
+        button: "Confirm the address",
+        done: "Your address is confirmed.",
+    },
+];
+
+impl Page {
+    fn markup(&self) -> Markup {
+        let script = format!("/account/{}/script.js", self.name);
+        let content = html! {
+            form #account method="post" data-api=(self.api) data-password=[self.password] data-done=(self.done) {
+                @if self.password.is_some() {
+                    p {
+                        label for="password" { "Password" } br;
+                        input #password type="password" autocomplete="new-password" minlength="10" maxlength="128" required;
+                    }
+                    p { small { "10 to 128 characters. A few words that do not belong together are good." } }
+                }
+                p { button type="submit" { (self.button) } }
+            }
+            p #outcome role="status" aria-live="polite" {}
+            noscript { p { "This page needs JavaScript. Without it, send the part of the link behind the # as token to " code { "POST " (self.api) } "." } }
+            script src=(script) defer {}
+        };
+        docs::shell(self.title, self.lead, &content)
+    }
+}
+
+fn named(name: &str) -> Result<&'static Page, Problem> {
+    PAGES.iter().find(|page| page.name == name).ok_or_else(Problem::not_found)
+}
+
+async fn page(At(name): At<String>) -> Result<HttpResponse, Problem> {
+    let text = named(&name)?.markup().into_string();
+    let mut response = HttpResponse::with_body(StatusCode::OK, BoxBody::new(text));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(ACCOUNT_POLICY));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+async fn script(At(name): At<String>) -> Result<HttpResponse, Problem> {
+    named(&name)?;
+    let media = HeaderValue::from_static("text/javascript; charset=utf-8");
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, media)).body(SCRIPT))
+}

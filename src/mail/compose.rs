@@ -1,0 +1,247 @@
+//! What letters say: a text and a page with the same content, and nothing to load from anywhere.
+//!
+//! Names that people chose stand in them escaped, on one line and cut to a sane length. A link's secret
+//! part stands behind the `#`, which browsers send to nobody.
+
+use std::time::{Duration, SystemTime};
+
+use actors::env::rfc3339;
+use actors::mail::{Content, Letter, MailedLink};
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{Address, Message};
+use maud::{DOCTYPE, html};
+
+/// Characters of a name in a letter.
+const NAME_CHARS_MAX: usize = 80;
+
+/// Writes letters.
+#[derive(Debug, Clone)]
+pub struct Compose {
+    from: Mailbox,
+    base_url: String,
+}
+
+/// A letter without its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written {
+    /// The subject line.
+    pub subject: String,
+    /// For programs that show text.
+    pub text: String,
+    /// For those that show pages.
+    pub page: String,
+}
+
+/// A letter cannot be put into the form of a mail.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// The address is none that a mail server takes.
+    #[error("the address cannot be used")]
+    Address(#[from] lettre::address::AddressError),
+    /// A part is missing.
+    #[error("the mail is not complete")]
+    Parts(#[from] lettre::error::Error),
+}
+
+/// What a letter is made from.
+struct Parts {
+    subject: String,
+    said: String,
+    button: Option<(&'static str, String, u64)>,
+    closing: &'static str,
+}
+
+impl Compose {
+    /// Letters from `from` whose links lead to `base_url`.
+    pub fn new(from: Mailbox, base_url: &str) -> Self {
+        Self { from, base_url: base_url.trim_end_matches('/').to_owned() }
+    }
+
+    /// The mail, as it goes over the wire.
+    ///
+    /// # Errors
+    /// [`ComposeError`].
+    pub fn message(&self, letter: &Letter) -> Result<Message, ComposeError> {
+        let Written { subject, text, page } = self.write(letter);
+        let to: Address = letter.to.parse()?;
+        let domain = self.from.email.domain();
+        let date = SystemTime::UNIX_EPOCH + Duration::from_millis(letter.created_ms);
+        let mut message = Message::builder()
+            .from(self.from.clone())
+            .to(Mailbox::new(None, to))
+            .subject(subject)
+            .date(date)
+            // The same at each attempt, so that a mailbox can drop a second copy.
+            .message_id(Some(format!("<{}@{domain}>", letter.id)))
+            .multipart(MultiPart::alternative_plain_html(text, page))?;
+        // RFC 3834: no automatic answers to this, please.
+        let name = HeaderName::new_from_ascii_str("Auto-Submitted");
+        message.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".to_owned()));
+        Ok(message)
+    }
+
+    /// What the letter says.
+    pub fn write(&self, letter: &Letter) -> Written {
+        let Parts { subject, said, button, closing } = self.parts(letter);
+        let ends = |ends_ms: u64| format!("The link works once, until {}.", rfc3339(ends_ms));
+        let mut text = format!("{said}\n\n");
+        if let Some((what, url, ends_ms)) = &button {
+            text.push_str(&format!("{what}:\n{url}\n\n{}\n\n", ends(*ends_ms)));
+        }
+        text.push_str(&format!("{closing}\n"));
+        let page = html! {
+            (DOCTYPE)
+            html lang="en" {
+                head {
+                    meta charset="utf-8";
+                    meta name="viewport" content="width=device-width, initial-scale=1";
+                    title { (subject) }
+                }
+                body style="font-family: sans-serif; line-height: 1.5; max-width: 36em; margin: 2em auto; padding: 0 1em; color: #1c2430" {
+                    p { (said) }
+                    @if let Some((what, url, ends_ms)) = &button {
+                        p {
+                            a href=(url) style="display: inline-block; padding: 0.6em 1.2em; border-radius: 4px; background: #14507a; color: #ffffff; text-decoration: none" { (what) }
+                        }
+                        p style="font-size: 0.9em" {
+                            (ends(*ends_ms)) " If the button does not work, open this address:" br;
+                            span style="word-break: break-all" { (url) }
+                        }
+                    }
+                    p style="font-size: 0.9em; color: #56606e" { (closing) }
+                }
+            }
+        };
+        Written { subject, text, page: page.into_string() }
+    }
+
+    fn parts(&self, letter: &Letter) -> Parts {
+        let tenant = plain(&letter.tenant_name);
+        let url = |page: &str, link: &MailedLink| {
+            format!("{}/account/{page}#{}", self.base_url, link.token)
+        };
+        match &letter.content {
+            Content::Invite { role, by, link } => {
+                let who = by.as_deref().map_or_else(
+                    || "You are".to_owned(),
+                    |by| format!("{} has invited you, {},", plain(by), plain(&letter.to)),
+                );
+                let said = match by {
+                    Some(_) => format!("{who} to join {tenant} as {role}."),
+                    None => format!("{who} invited to join {tenant} as {role}."),
+                };
+                Parts {
+                    subject: format!("Invitation to {tenant}"),
+                    said,
+                    button: Some(("Accept the invitation", url("invite", link), link.expires_ms)),
+                    closing: "If you do not know what this is about, ignore this mail: nothing happens.",
+                }
+            }
+            Content::Reset(link) => Parts {
+                subject: format!("A new password for {tenant}"),
+                said: format!(
+                    "Somebody, hopefully you, asked for a new password for {} at {tenant}.",
+                    plain(&letter.to)
+                ),
+                button: Some(("Choose a new password", url("reset", link), link.expires_ms)),
+                closing: "If it was not you, ignore this mail: your password stays as it is.",
+            },
+            Content::Verify(link) => Parts {
+                subject: format!("Confirm your address for {tenant}"),
+                said: format!(
+                    "Please confirm that {} is your address at {tenant}.",
+                    plain(&letter.to)
+                ),
+                button: Some(("Confirm the address", url("verify", link), link.expires_ms)),
+                closing: "If you did not sign up, ignore this mail.",
+            },
+            Content::PasswordChanged => Parts {
+                subject: format!("Your password for {tenant} was changed"),
+                said: format!(
+                    "The password of {} at {tenant} was changed, and all other sessions have ended.",
+                    plain(&letter.to)
+                ),
+                button: None,
+                closing: "If it was not you, ask for a new password at once, and tell your administrator.",
+            },
+        }
+    }
+}
+
+/// A name that people chose, on one line and cut.
+fn plain(name: &str) -> String {
+    let line: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match line.char_indices().nth(NAME_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &line[..at]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actors::permit::Role;
+    use storage::id::{Id as _, MailId, TenantId};
+
+    use super::*;
+
+    fn letter(content: Content) -> Letter {
+        Letter {
+            id: MailId::new(1, [1; 10]),
+            tenant: TenantId::new(1, [2; 10]),
+            tenant_name: "Acme <script>alert(1)</script>\r\nBcc: all@example.org".to_owned(),
+            to: "ann@example.org".to_owned(),
+            content,
+            created_ms: 1_700_000_000_000,
+        }
+    }
+
+    fn link() -> MailedLink {
+        MailedLink { token: "bkt_AAAA".to_owned(), expires_ms: 1_700_003_600_000 }
+    }
+
+    fn compose() -> Compose {
+        let from = "Acme <no-reply@example.com>".parse().expect("an address");
+        Compose::new(from, "https://app.example.com/")
+    }
+
+    #[test]
+    fn text_and_page_say_the_same_and_carry_the_link_behind_the_hash() {
+        let by = Some("bob@example.org".to_owned());
+        for (content, page) in [
+            (Content::Invite { role: Role::Member, by, link: link() }, "invite"),
+            (Content::Reset(link()), "reset"),
+            (Content::Verify(link()), "verify"),
+        ] {
+            let written = compose().write(&letter(content));
+            let url = format!("https://app.example.com/account/{page}#bkt_AAAA");
+            assert!(written.text.contains(&url), "{}", written.text);
+            assert!(written.page.contains(&format!("href=\"{url}\"")), "{}", written.page);
+            assert!(written.text.contains("2023-11-14T23:13:20"), "{}", written.text);
+        }
+        let notice = compose().write(&letter(Content::PasswordChanged));
+        assert!(!notice.text.contains("http") && !notice.page.contains("href"));
+    }
+
+    #[test]
+    fn a_name_cannot_become_markup_or_a_header() {
+        let message = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
+        let raw = String::from_utf8(message.formatted()).expect("ASCII");
+        let head = raw.split("\r\n\r\n").next().expect("a head");
+        assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
+        assert!(head.contains("Auto-Submitted: auto-generated"), "{head}");
+        let written = compose().write(&letter(Content::PasswordChanged));
+        assert!(!written.page.contains("<script>"), "{}", written.page);
+    }
+
+    #[test]
+    fn every_attempt_has_the_same_id() {
+        let id = |message: Message| {
+            let raw = String::from_utf8(message.formatted()).expect("ASCII");
+            raw.lines().find(|line| line.starts_with("Message-ID")).map(str::to_owned)
+        };
+        let one = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
+        let other = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
+        assert!(id(one).is_some_and(|one| Some(one) == id(other)));
+    }
+}
