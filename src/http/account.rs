@@ -93,7 +93,7 @@ impl Page {
             noscript { p { "This page needs JavaScript. Without it, send the part of the link behind the # as token to " code { "POST " (self.api) } "." } }
             script src=(script) defer {}
         };
-        docs::shell(self.title, self.lead, &content)
+        docs::frame(self.title, self.lead, None, &content)
     }
 }
 

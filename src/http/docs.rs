@@ -11,7 +11,20 @@ use crate::http::routes::{Access, ROUTES, Route};
 /// The one style sheet.
 pub const STYLE: &str = include_str!("docs/style.css");
 
-pub(crate) fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
+fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
+    let nav = html! {
+        nav {
+            a href="/docs" { "Routes" }
+            a href="/problems" { "Problems" }
+            a href="/openapi.json" { "OpenAPI 3.1" }
+            a href="/v1/meta/capabilities" { "Role matrix" }
+        }
+    };
+    frame(title, lead, Some(&nav), content)
+}
+
+/// A page in the look of all others; without `nav` for people who are not here to program.
+pub(crate) fn frame(title: &str, lead: &str, nav: Option<&Markup>, content: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -25,12 +38,7 @@ pub(crate) fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
                 header {
                     h1 { (title) }
                     p.lead { (lead) }
-                    nav {
-                        a href="/docs" { "Routes" }
-                        a href="/problems" { "Problems" }
-                        a href="/openapi.json" { "OpenAPI 3.1" }
-                        a href="/v1/meta/capabilities" { "Role matrix" }
-                    }
+                    @if let Some(nav) = nav { (nav) }
                 }
                 main { (content) }
                 footer { "Bulkhead " (env!("CARGO_PKG_VERSION")) }

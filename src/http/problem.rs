@@ -318,7 +318,9 @@ impl From<TenantError> for Problem {
             TenantError::NotFound => Self::not_found(),
             TenantError::StaleCredential => Self::new(Kind::INVALID_TOKEN),
             TenantError::BadCredentials => Self::new(Kind::BAD_CREDENTIALS),
-            TenantError::BadLink => Self::new(Kind::INVALID_LINK),
+            TenantError::BadLink => Self::new(Kind::INVALID_LINK).detail(
+                "It was used, replaced by a newer one, changed, or is too old. Ask for a new one.",
+            ),
             TenantError::BadSignature => Self::new(Kind::WEBHOOK_SIGNATURE),
             TenantError::Forbidden { action } => Self::new(Kind::FORBIDDEN).with("action", action),
             TenantError::EnrolmentRequired => Self::new(Kind::MFA_ENROLMENT_REQUIRED),

@@ -11,6 +11,8 @@ use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
 use maud::{DOCTYPE, html};
+use time::OffsetDateTime;
+use time::macros::format_description;
 
 /// Characters of a name in a letter.
 const NAME_CHARS_MAX: usize = 80;
@@ -84,7 +86,7 @@ impl Compose {
     /// What the letter says.
     pub fn write(&self, letter: &Letter) -> Written {
         let Parts { subject, said, button, closing } = self.parts(letter);
-        let ends = |ends_ms: u64| format!("The link works once, until {}.", rfc3339(ends_ms));
+        let ends = |ends_ms: u64| format!("The link works once, until {}.", readable(ends_ms));
         let mut text = format!("{said}\n\n");
         if let Some((what, url, ends_ms)) = &button {
             text.push_str(&format!("{what}:\n{url}\n\n{}\n\n", ends(*ends_ms)));
@@ -169,6 +171,14 @@ impl Compose {
     }
 }
 
+/// A time for people: `29 November 2026, 09:22 UTC`.
+fn readable(at_ms: u64) -> String {
+    let form =
+        format_description!("[day padding:none] [month repr:long] [year], [hour]:[minute] UTC");
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000);
+    at.ok().and_then(|at| at.format(form).ok()).unwrap_or_else(|| rfc3339(at_ms))
+}
+
 /// A name that people chose, on one line and cut.
 fn plain(name: &str) -> String {
     let line: String = name.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
@@ -217,7 +227,7 @@ mod tests {
             let url = format!("https://app.example.com/account/{page}#bkt_AAAA");
             assert!(written.text.contains(&url), "{}", written.text);
             assert!(written.page.contains(&format!("href=\"{url}\"")), "{}", written.page);
-            assert!(written.text.contains("2023-11-14T23:13:20"), "{}", written.text);
+            assert!(written.text.contains("until 14 November 2023, 23:13 UTC"), "{}", written.text);
         }
         let notice = compose().write(&letter(Content::PasswordChanged));
         assert!(!notice.text.contains("http") && !notice.page.contains("href"));

@@ -265,6 +265,11 @@ fn a_withheld_key_is_shown_as_such_and_never_as_tampering() {
         let said = format!("{}{}", outcome.stdout, outcome.stderr);
         assert!(said.contains("withheld") && said.contains("ANCHORED UP TO ENTRY"), "{said}");
         assert!(!said.contains("BROKEN") && !said.contains("do not verify"), "{said}");
+        // One customer does not keep the node from proving its backups.
+        scene.launcher.run(&["backup", "run"]).expect(0);
+        let drill = scene.launcher.run(&["drill", "--json"]).expect(0).json();
+        let counts = &drill["report"]["body"]["tenants"];
+        assert_eq!((&counts["withheld"], &counts["failed"]), (&json!(1), &json!(0)), "{drill}");
         if round == "running" {
             assert!(scene.node.terminate().success());
         }

@@ -18,6 +18,7 @@ use storage::disk::{Disk as _, RealDisk};
 use storage::history::PastState;
 use storage::id::{BackupId, DrillId, TenantId};
 use storage::keys::Prefix;
+use storage::keystore::KeyError;
 use storage::log::{LogError, Tail};
 use storage::scratch::{self, Scratch};
 use storage::shard::Shard;
@@ -252,9 +253,15 @@ impl Drill<'_> {
             audit_entries: 0,
             outcome: DrillOutcome::Passed,
         };
-        let outcome = match restored.erased.contains(&id) {
-            true => erased(restored, tenant, &mut line).map(|()| DrillOutcome::Erased),
-            false => self.alive(restored, tenant, &mut line).map(|()| DrillOutcome::Passed),
+        let key = restored.store.keystore().load(id).map(drop);
+        let outcome = match key {
+            _ if restored.erased.contains(&id) => {
+                sealed(restored, tenant, &mut line).map(|()| DrillOutcome::Erased)
+            }
+            Err(KeyError::Withheld { .. }) => {
+                sealed(restored, tenant, &mut line).map(|()| DrillOutcome::Withheld)
+            }
+            _ => self.alive(restored, tenant, &mut line).map(|()| DrillOutcome::Passed),
         };
         line.outcome = outcome.unwrap_or_else(|mut what| {
             shorten(&mut what);
@@ -292,8 +299,8 @@ impl Drill<'_> {
     }
 }
 
-/// An erased tenant's chain holds, as far as any of it is left; nobody can read it.
-fn erased(restored: &RestoredNode, tenant: &TenantRef, line: &mut DrillLine) -> Result<(), String> {
+/// The chain of a tenant that nobody can read holds, as far as any of it is left.
+fn sealed(restored: &RestoredNode, tenant: &TenantRef, line: &mut DrillLine) -> Result<(), String> {
     line.chain_head_ok = has_same_end(restored, tenant)?;
     let report = verify_kept_chain(&restored.store, tenant.tenant, |_| {});
     line.records_verified = report.map_err(|error| chain(&error))?.records;

@@ -32,6 +32,8 @@ pub enum DrillOutcome {
     Passed,
     /// Its keys were destroyed: the chain of its records holds, nothing of it can be read.
     Erased,
+    /// Its customer withholds the key: the chain of its records holds, nothing of it can be read now.
+    Withheld,
     /// Something is missing, wrong or unreadable: what.
     Failed(String),
 }
@@ -66,8 +68,16 @@ pub struct DrillCounts {
     pub passed: u64,
     /// Without keys.
     pub erased: u64,
+    /// Whose keys are withheld.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub withheld: u64,
     /// Not as they were.
     pub failed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 impl DrillCounts {
@@ -79,6 +89,7 @@ impl DrillCounts {
             match line.outcome {
                 DrillOutcome::Passed => counts.passed += 1,
                 DrillOutcome::Erased => counts.erased += 1,
+                DrillOutcome::Withheld => counts.withheld += 1,
                 DrillOutcome::Failed(_) => counts.failed += 1,
             }
         }
@@ -140,7 +151,7 @@ impl DrillReport {
             (true, true) => "PASSED",
         };
         let sum = |of: fn(&DrillLine) -> u64| self.lines.iter().map(of).sum::<u64>();
-        let DrillCounts { total, passed, erased, failed } = self.tenants;
+        let DrillCounts { total, passed, erased, withheld, failed } = self.tenants;
         let (started, finished) = (rfc3339(self.started_ms), rfc3339(self.finished_ms));
         let mut text = format!(
             "Restore drill {} of {}: {verdict}\n\n\
@@ -149,7 +160,7 @@ impl DrillReport {
              finished  {finished}\n\
              RPO       {}\n\
              RTO       {}\n\
-             tenants   {total}: {passed} passed, {erased} erased, {failed} failed\n\
+             tenants   {total}: {passed} passed, {erased} erased, {withheld} withheld, {failed} failed\n\
              checked   {} records, {} rows, {} audit entries\n",
             self.id,
             printable(&self.origin),
@@ -167,6 +178,9 @@ impl DrillReport {
             match &line.outcome {
                 DrillOutcome::Passed => {}
                 DrillOutcome::Erased => push_line(&mut text, "erased", &line.tenant.to_string()),
+                DrillOutcome::Withheld => {
+                    push_line(&mut text, "withheld", &line.tenant.to_string());
+                }
                 DrillOutcome::Failed(reason) => {
                     let what = format!("{}: {}", line.tenant, printable(reason));
                     push_line(&mut text, "failed", &what);
@@ -213,8 +227,8 @@ impl DrillLine {
             DrillOutcome::Passed => {
                 must(self.chain_head_ok && has_state, field, "passed without its state or head")
             }
-            DrillOutcome::Erased => {
-                must(self.chain_head_ok && !has_state, field, "is erased with a state, or no head")
+            DrillOutcome::Erased | DrillOutcome::Withheld => {
+                must(self.chain_head_ok && !has_state, field, "is sealed with a state, or no head")
             }
             DrillOutcome::Failed(reason) => {
                 let is_said = !reason.is_empty() && reason.len() <= TEXT_BYTES_MAX;

@@ -1,8 +1,9 @@
 //! Taking a backup of an open node, while it serves.
 //!
 //! In this order, so that nothing named later is behind what was named before: the anchors are copied;
-//! each tenant's end is read, after a snapshot where the records since the last one are many; the wrapped
-//! keys are copied; the log's growing segment is completed and everything complete archived. The
+//! each tenant gets a snapshot where the records since the last one are many; the wrapped keys are copied;
+//! the log's growing segment is completed and everything complete archived. Each tenant's end is its last
+//! record that is archived by then; the audit entries that rest in the archive are looked for after that. The
 //! manifest comes last: without it there is no backup, and what was put by then is of use to the next.
 //!
 //! Blocks. Refuses: to name a tenant whose records up to its end are not all there.
@@ -22,7 +23,7 @@ use storage::keystore::KeyError;
 use storage::keystore::copy::tenant_of;
 use storage::keystore::source::KekId;
 use storage::log::segment::cold::ColdSegment;
-use storage::log::{LogError, Tail};
+use storage::log::{CommitLog, LogError, Tail};
 use storage::scratch;
 use storage::store::StoreError;
 
@@ -153,12 +154,14 @@ pub fn run(
         Ok(())
     })?;
     work.check_erased(&tenants)?;
-    // After the ends of the tenants, whose states speak of nothing that is not there by now.
-    work.audit_chunks(&mut tenants)?;
     tell(Told::Step { name: "archiving the log", total: 0 });
     work.pace.step(Rest::Long, || source.store.log().roll())?;
     work.pace.step(Rest::Long, || archive_sealed(&source.store))?;
-    let segments = work.segments(&tenants, tell)?;
+    let archived = cold.list()?;
+    extend(&**source.store.log(), &mut tenants, &archived)?;
+    // After the ends of the tenants, whose states speak of nothing that is not there by now.
+    work.audit_chunks(&mut tenants)?;
+    let segments = work.segments(&archived, &tenants, tell)?;
 
     tell(Told::Step { name: "signing", total: 0 });
     let mut manifest = BackupManifest {
@@ -367,11 +370,11 @@ impl Work<'_> {
     /// The archived segments that hold what comes after the snapshots.
     fn segments(
         &self,
+        archived: &[Arc<ColdSegment>],
         tenants: &[TenantRef],
         tell: Tell<'_>,
     ) -> Result<Vec<SegmentRef>, BackupError> {
-        let cold = self.source.store.cold().ok_or(BackupError::NoArchive)?;
-        let needed = needed(&cold.list()?, tenants)?;
+        let needed = needed(archived, tenants)?;
         tell(Told::Step { name: "hashing segments", total: needed.len() as u64 });
         let known: BTreeMap<&str, Digest> = self
             .catalog
@@ -409,6 +412,25 @@ impl Work<'_> {
         }
         Ok(Digest(super::hash_of(digest)))
     }
+}
+
+/// Moves each tenant's end to the last of its records that is archived, so that a segment which the backup
+/// names holds nothing behind it. What an archive has beyond the log's own end is not this node's.
+fn extend(
+    log: &dyn CommitLog,
+    tenants: &mut [TenantRef],
+    archived: &[Arc<ColdSegment>],
+) -> Result<(), LogError> {
+    for segment in archived {
+        for (tenant, (_, end)) in &segment.tenants {
+            let Ok(at) = tenants.binary_search_by_key(tenant, |one| one.tenant) else { continue };
+            // Where two segments end alike, the later one is what the log went on with.
+            if end.lsn >= tenants[at].tail.lsn && end.lsn <= log.tail(*tenant)?.lsn {
+                tenants[at].tail = TailRef::from(*end);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What of a tenant the segments have to give.

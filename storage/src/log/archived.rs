@@ -47,7 +47,10 @@ impl CommitLog for ArchivedLog {
             Err(LogError::Truncated { first, .. }) => first,
             read => return read,
         };
-        let records = self.cold.read_from(tenant, lsn, bytes_max)?;
+        let mut records = self.cold.read_from(tenant, lsn, bytes_max)?;
+        // From there on the log itself says what was. A log that was founded on a backup goes on from where
+        // that ends; its archive may know more of the node that was lost.
+        records.retain(|record| record.header.lsn < first);
         if !records.is_empty() {
             return Ok(records);
         }

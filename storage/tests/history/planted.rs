@@ -169,3 +169,56 @@ fn a_beginning_is_missing_unless_a_snapshot_stands_for_it() {
     archive.put(&bare, bytes[..HEADER_BYTES].to_vec()).unwrap();
     assert!(!is_fine());
 }
+
+/// Copies a directory.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for file in std::fs::read_dir(from).unwrap() {
+        let (path, target) = (file.as_ref().unwrap().path(), to.join(file.unwrap().file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            std::fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_log_that_was_founded_on_a_backup_goes_on_from_its_end_whatever_the_archive_has_beyond() {
+    let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let archive = Arc::new(MemoryArchive::new());
+    let (store, mut past) = ten(old.path(), &archive);
+    let end = store.log().read_from(ann(), 8, 1).unwrap()[0].header.tail();
+    archive_all(&store);
+    store.close().unwrap();
+    drop(store);
+    // What is restored: the keys, a log that ends with the eighth record, and segments with all ten.
+    copy(&old.path().join("keys"), &new.path().join("keys"));
+    std::fs::copy(old.path().join("FORMAT"), new.path().join("FORMAT")).unwrap();
+    let log = new.path().join("log");
+    storage::log::segment::found(&storage::disk::RealDisk, &log, 100, &[(ann(), end)]).unwrap();
+    archive.remove("node").unwrap();
+    past.truncate(8);
+    let store = open(new.path(), &archive);
+    let records = |store: &Store| {
+        let mut seen = Vec::new();
+        verify_kept_chain(store, ann(), |record| seen.push(record.header.lsn)).unwrap();
+        seen
+    };
+    assert_eq!(records(&store), (1..=8).collect::<Vec<_>>());
+    let mut shard = store.own_shard(ann()).unwrap();
+    for n in 20..26_u8 {
+        let at_ms = past.last().unwrap().0 + 100;
+        write(&mut shard, &mut past, at_ms, &[(n, Some(vec![n; 40]))]);
+    }
+    drop(shard);
+    for is_archived in [false, true] {
+        if is_archived {
+            archive_all(&store);
+        }
+        assert_eq!(records(&store), (1..=14).collect::<Vec<_>>(), "archived: {is_archived}");
+        for (at, (_, state)) in past.iter().enumerate() {
+            assert_eq!(&state_after(&store, ann(), at as u64 + 1), state, "{is_archived}");
+        }
+    }
+}

@@ -318,7 +318,7 @@ fn a_reports_text_says_the_verdict_the_figures_and_every_tenant_that_did_not_pas
          finished  2023-11-14T22:21:40.000Z\n\
          RPO       1 min 1 s (at most 1 d: met)\n\
          RTO       6 min 40 s (at most 4 h: met)\n\
-         tenants   3: 1 passed, 1 erased, 1 failed\n\
+         tenants   3: 1 passed, 1 erased, 0 withheld, 1 failed\n\
          checked   120 records, 36 rows, 15 audit entries\n\
          failure   the anchors\u{fffd}are \u{fffd}older\n\
          erased    {erased}\n\

@@ -104,12 +104,16 @@ impl Catalog {
         self.compared.remove(&number);
     }
 
-    /// The segment with a tenant's record `lsn`.
-    fn find(&self, tenant: TenantId, lsn: u64) -> Option<Arc<ColdSegment>> {
-        let (_, number) = self.runs.get(&tenant)?.range(..=lsn).next_back()?;
+    /// The segment with a tenant's record `lsn`, and the last record of the tenant that counts in it: where
+    /// the next segment begins, that one counts.
+    fn find(&self, tenant: TenantId, lsn: u64) -> Option<(Arc<ColdSegment>, u64)> {
+        let runs = self.runs.get(&tenant)?;
+        let (_, number) = runs.range(..=lsn).next_back()?;
         let segment = self.segments.get(number)?;
         let (_, tail) = segment.tenants.get(&tenant)?;
-        (lsn <= tail.lsn).then(|| Arc::clone(segment))
+        let next = runs.range(lsn.saturating_add(1)..).next().map(|(first, _)| first - 1);
+        let last = next.map_or(tail.lsn, |before| before.min(tail.lsn));
+        (lsn <= last).then(|| (Arc::clone(segment), last))
     }
 
     fn keep_index(&mut self, number: u64, index: Arc<SegmentIndex>) {
@@ -239,7 +243,7 @@ impl ColdSegments {
     pub fn first(&self, tenant: TenantId, lsn: u64) -> Result<Option<u64>, ArchiveError> {
         let catalog = self.loaded()?;
         let (mut first, mut wanted) = (None, lsn);
-        while let Some(segment) = catalog.find(tenant, wanted) {
+        while let Some((segment, _)) = catalog.find(tenant, wanted) {
             let (begin, _) = segment.tenants[&tenant];
             first = Some(begin);
             wanted = begin.saturating_sub(1);
@@ -267,12 +271,10 @@ impl ColdSegments {
         let mut next = lsn.max(1);
         let mut collected = Collected::before(next);
         loop {
-            let Some(segment) = self.loaded().map_err(refused)?.find(tenant, next) else {
-                return Ok(collected.records);
-            };
+            let found = self.loaded().map_err(refused)?.find(tenant, next);
+            let Some((segment, last)) = found else { return Ok(collected.records) };
             let places = self.places(tenant, next, &segment, records_max(bytes_max))?;
-            let (_, tail) = segment.tenants[&tenant];
-            let read = collected.read(tenant, next..=tail.lsn, segment.number, places, bytes_max);
+            let read = collected.read(tenant, next..=last, segment.number, places, bytes_max);
             next = read.map_err(|error| archive_error(tenant, error))?;
             if collected.bytes >= bytes_max.max(1) {
                 return Ok(collected.records);
