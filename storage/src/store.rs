@@ -18,7 +18,8 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 
 use crate::archive::SharedArchive;
 use crate::disk::fault::FaultDisk;
@@ -48,6 +49,8 @@ use trust::ViewDir;
 
 /// What the view's page cache may take, unless configured.
 const CACHE_BYTES: u64 = 64 * 1024 * 1024;
+/// How long closing waits for the view to be on the disk.
+const CHECKPOINT_WAIT: Duration = Duration::from_secs(30);
 
 /// Why a shard cannot do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -460,7 +463,18 @@ impl Store {
 
     fn close_view(&self) -> Result<(), StoreError> {
         self.applier.shutdown()?;
-        self.view.checkpoint()?;
+        // After a failed write the view's engine may wait for ever. The view can be made again: it is left.
+        let (view, (done, outcome)) = (Arc::clone(&self.view), mpsc::sync_channel(1));
+        let checkpoint = move || {
+            // Nobody waits for it any more after a while.
+            let _late = done.send(view.checkpoint());
+        };
+        let named = std::thread::Builder::new().name("view-checkpoint".to_owned());
+        named.spawn(checkpoint).map_err(ViewError::Io)?;
+        match outcome.recv_timeout(CHECKPOINT_WAIT) {
+            Ok(finished) => finished?,
+            Err(_) => return Err(ViewError::Io(io::ErrorKind::TimedOut.into()).into()),
+        }
         match &self.view_dir {
             Some(view_dir) => view_dir.mark_clean().map_err(|error| ViewError::Io(error).into()),
             None => Ok(()),

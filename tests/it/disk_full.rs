@@ -8,7 +8,9 @@ use std::path::Path;
 use serde_json::json;
 use storage::log::segment::SegmentOptions;
 
-use crate::kit::{Dice, Launcher, LoopDisk, Reply, Tenant, eventually, name_schema, number_from};
+use crate::kit::{
+    Client, Dice, Launcher, LoopDisk, Reply, Tenant, eventually, name_schema, number_from,
+};
 
 const IMAGE_BYTES: u64 = 192 << 20;
 /// What a round leaves behind, at most.
@@ -71,11 +73,7 @@ fn a_full_disk_refuses_writes_serves_reads_and_recovers_when_space_is_freed() {
         eventually("a node that says it is full", || {
             let refused = fill(&tenant, &form, &mut dice, &mut kept);
             assert_eq!(refused.problem(), "storage-full");
-            let ready = node.ops.get("/readyz", 200).json();
-            assert_eq!(ready["ready"], true);
-            let metrics = node.ops.get("/metrics", 200).text();
-            let is_said = ready["writes"] == "storage-full";
-            (is_said && metrics.contains("\nbulkhead_storage_full 1\n")).then_some(())
+            says_it_is_full(&node.ops).then_some(())
         });
         check_ends(&tenant, &form, &kept);
         fs::remove_file(&file).expect("ballast");
@@ -192,6 +190,14 @@ fn fill(tenant: &Tenant, form: &str, dice: &mut Dice, kept: &mut Vec<(String, St
             _ => return reply,
         }
     }
+}
+
+/// Whether operators are told, by a node that still is ready.
+fn says_it_is_full(ops: &Client) -> bool {
+    let ready = ops.get("/readyz", 200).json();
+    assert_eq!(ready["ready"], true);
+    let metrics = ops.get("/metrics", 200).text();
+    ready["writes"] == "storage-full" && metrics.contains("\nbulkhead_storage_full 1\n")
 }
 
 /// Reads the first and the last that were acknowledged.
