@@ -201,7 +201,16 @@ pub enum Principal {
     System(&'static str),
 }
 
-/// A signed-in person, as their access token says.
+/// What a signed-in person's rights were read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carrier {
+    /// An access token: it speaks for the person only as long as their rights are those of the token.
+    Token,
+    /// A browser's cookie: it says who, and the tenant says with every message as what.
+    Cookie,
+}
+
+/// A signed-in person, as what they presented says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserPrincipal {
     /// Who.
@@ -213,6 +222,8 @@ pub struct UserPrincipal {
     /// The user's authorisation version when the token was made. The tenant compares it with the
     /// current one, so a change of role counts from the next message on (ASVS 5.0, 8.3.2).
     pub authz: u32,
+    /// What it was read from.
+    pub carrier: Carrier,
 }
 
 /// Why a permit was not given.
@@ -366,6 +377,7 @@ pub(crate) mod tests {
             session: SessionId::new(1, [2; 10]),
             role,
             authz: 1,
+            carrier: Carrier::Token,
         };
         Grant::new(TenantId::new(1, [1; 10]), principal)
     }

@@ -26,6 +26,7 @@ pub use crate::tenant::stats::Stats;
 use crate::{env::Env, limits};
 
 pub mod as_of;
+pub(crate) mod asker;
 pub mod cache;
 pub mod clone;
 pub mod core;

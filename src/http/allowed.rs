@@ -1,4 +1,4 @@
-//! Who may: from a bearer token to a permit.
+//! Who may: from a credential to a permit.
 //!
 //! [`admit`] runs for every matched request before its handler and its extractors, by what the row in
 //! the table says; [`Allowed`] turns its outcome into the permit that a tenant asks for. Warm, that is
@@ -15,7 +15,6 @@ use actors::audit::entry::Named;
 use actors::call::{Answered, Origin};
 use actors::permit::{Action, Capability, Grant, Permit, ReadHistory, ReadOwnProfile};
 use actors::rate::{Class, Decision, Scope};
-use actors::tenant::api_keys::text::PresentedKey;
 use actors::tenant::as_of::{LookBack, RecordLookBack, Seen};
 use actors::tenant::cx::{Command, Query};
 use actors::tenant::forms::glass::{BreakGlass, FormRead};
@@ -25,7 +24,7 @@ use serde_json::Value;
 use storage::id::{Id as _, TenantId};
 use storage::store::Store;
 
-use self::credential::Credential;
+use self::credential::{Credential, Unproven};
 use crate::http::app::App;
 use crate::http::past::{self, Looked};
 use crate::http::problem::{Kind, Problem};
@@ -42,8 +41,8 @@ enum Refusal {
     /// It is answered after the tenant has said that the credential still stands, and has written
     /// the refusal down if the capability is privileged.
     OnRecord { grant: Grant, capability: &'static Capability },
-    /// The tenant has to say first whether the API key is good.
-    Unproven(PresentedKey),
+    /// The tenant has to say first whether the credential is good.
+    Unproven(Unproven),
 }
 
 impl From<Problem> for Refusal {
@@ -60,8 +59,11 @@ pub(crate) async fn admit(
     context: &RequestContext,
 ) -> Result<(), Problem> {
     let refusal = match judge(app, request, context) {
-        Err(Refusal::Unproven(presented)) => {
-            let grant = prove(app, context, presented).await?;
+        Err(Refusal::Unproven(unproven)) => {
+            // Before anybody is asked: guesses are bounded by where they come from. A good credential costs
+            // its address one request now and then.
+            charge_address(app, context, Class::Api)?;
+            let grant = credential::prove(app, context, request, unproven).await?;
             enter(app, request, context, grant).err()
         }
         outcome => outcome.err(),
@@ -72,7 +74,7 @@ pub(crate) async fn admit(
         Some(Refusal::OnRecord { grant, capability }) => {
             Err(on_record(app, request, context, &grant, capability).await)
         }
-        // Entering takes a proven key as it is.
+        // Entering takes what was proven as it is.
         Some(Refusal::Unproven(_)) => Err(Problem::new(Kind::INVALID_TOKEN)),
     }
 }
@@ -90,9 +92,9 @@ fn judge(app: &App, request: &ServiceRequest, context: &RequestContext) -> Resul
         }
         Access::Tenant(_) => {
             let suffices = |grant: &Grant| missing(request, context, grant).is_none();
-            match credential::read(app, context, request.headers(), suffices) {
+            match credential::read(app, context, request, suffices) {
                 Ok(Credential::Known(grant)) => enter(app, request, context, grant)?,
-                Ok(Credential::Unproven(presented)) => return Err(Refusal::Unproven(presented)),
+                Ok(Credential::Unproven(unproven)) => return Err(Refusal::Unproven(unproven)),
                 Err(problem) => {
                     // Guessing tokens spends the guesser's budget, nobody else's.
                     charge_address(app, context, Class::Api)?;
@@ -134,23 +136,10 @@ fn enter(
     Ok(())
 }
 
-/// Has the tenant say whose key it is. Bad keys of every kind are answered alike.
-async fn prove(
-    app: &App,
-    context: &RequestContext,
-    presented: PresentedKey,
-) -> Result<Grant, Problem> {
-    // Before anybody is asked: guesses are bounded by where they come from. A good key costs its address
-    // one request a day and thread.
-    charge_address(app, context, Class::Api)?;
-    let proven = app.api_keys.prove(&app.tenants, context.api_key.get(), presented).await?;
-    proven.ok_or_else(|| Problem::new(Kind::INVALID_TOKEN))
-}
-
-/// Learns from the answer: a key that its tenant does not take any more is not known any more.
+/// Learns from the answer: what its tenant does not take any more is not known any more.
 pub(crate) fn learn(app: &App, context: &RequestContext, status: StatusCode) {
-    if let (StatusCode::UNAUTHORIZED, Some(print)) = (status, context.api_key.get()) {
-        app.api_keys.forget(&print);
+    if let (StatusCode::UNAUTHORIZED, Some(print)) = (status, context.print.get()) {
+        app.proofs.forget(&print);
     }
 }
 

@@ -22,7 +22,7 @@ use storage::store::Store;
 use crate::config::Config;
 use crate::exports::Exports;
 use crate::http::passwords::Passwords;
-use crate::http::services::ApiKeys;
+use crate::http::proofs::Proofs;
 use crate::http::tokens::Tokens;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -40,8 +40,8 @@ pub struct App {
     pub limits: RateLimits,
     /// Makes and verifies access tokens.
     pub tokens: Tokens,
-    /// Knows API keys that were proven.
-    pub api_keys: ApiKeys,
+    /// Remembers API keys and cookies that were proven.
+    pub proofs: Proofs,
     /// Makes and verifies password hashes.
     pub passwords: Passwords,
     /// The plan table.

@@ -7,7 +7,7 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
-use actors::permit::{Action as _, Permit, Role, UserPrincipal, WriteOwnSessions};
+use actors::permit::{Action as _, Carrier, Permit, Role, UserPrincipal, WriteOwnSessions};
 use actors::rate::Class;
 use actors::supervisor::NewTenant;
 use actors::tenant::directory::{NewOwner, by_the_node};
@@ -31,6 +31,7 @@ use storage::id::{TenantId, UserId};
 use crate::http::allowed::{Allowed, limit_anonymous};
 use crate::http::answer;
 use crate::http::app::App;
+use crate::http::cookies;
 use crate::http::extract::Json;
 use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
@@ -204,7 +205,7 @@ impl TokensView {
     pub(crate) fn new(app: &App, opened: Opened) -> Self {
         let mfa_enrolment_required = opened.enrolment_required;
         let Opened { tenant, user, email, role, authz, session, refresh_token, .. } = opened;
-        let person = UserPrincipal { user, session, role, authz };
+        let person = UserPrincipal { user, session, role, authz, carrier: Carrier::Token };
         Self {
             access_token: app.tokens.issue(tenant.id, &person, app.env.now_ms()),
             tenant,
@@ -217,15 +218,17 @@ impl TokensView {
     }
 }
 
-impl SignInView {
-    fn new(app: &App, signed_in: SignedIn) -> Self {
-        match signed_in {
-            SignedIn::Opened(opened) => Self::Tokens(Box::new(TokensView::new(app, *opened))),
-            SignedIn::Challenged { mfa_token, methods } => {
-                Self::MfaNeeded(MfaNeededView { mfa_required: true, mfa_token, methods })
-            }
-        }
-    }
+/// Answers with a session: its tokens, and the cookie for a browser.
+///
+/// # Errors
+/// [`Kind::INTERNAL`] if the answer does not serialise.
+pub(crate) fn signed_in(
+    app: &App,
+    status: StatusCode,
+    opened: Opened,
+) -> Result<HttpResponse, Problem> {
+    let cookie = cookies::session(&opened);
+    cookies::answer(status, &cookie, &TokensView::new(app, opened))
 }
 
 async fn sign_up(
@@ -261,7 +264,7 @@ async fn sign_up(
     let credential = door.query(Permit::anonymous(tenant), ReadCredential { email }).await?;
     let credential = credential.ok_or(TenantError::BadCredentials)?;
     let opened = open(&request, &door, tenant, credential).await?;
-    answer::json(StatusCode::CREATED, &TokensView::new(&app, opened))
+    signed_in(&app, StatusCode::CREATED, opened)
 }
 
 /// Everything wrong with a sign-up at once, or the address in its normal form.
@@ -310,7 +313,13 @@ async fn sign_in(
         Some(credential) if is_right => {
             let (permit, begin) = (Permit::anonymous(tenant), BeginSession { credential });
             let signed_in = door.command(permit, origin(&request), None, begin).await?.reply;
-            return answer::json(StatusCode::OK, &SignInView::new(&app, signed_in));
+            return match signed_in {
+                SignedIn::Opened(opened) => self::signed_in(&app, StatusCode::OK, *opened),
+                SignedIn::Challenged { mfa_token, methods } => {
+                    let wait = MfaNeededView { mfa_required: true, mfa_token, methods };
+                    answer::json(StatusCode::OK, &SignInView::MfaNeeded(wait))
+                }
+            };
         }
         Some(credential) => SignInFailure::WrongPassword(credential.user),
         None if known.is_some() => SignInFailure::UnknownEmail,
@@ -354,9 +363,7 @@ async fn mfa(
     let command = CompleteSession { token, code: code.text().to_owned() };
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     match answered.map_err(vague)?.reply {
-        ChallengeOutcome::Opened(opened) => {
-            answer::json(StatusCode::OK, &TokensView::new(&app, *opened))
-        }
+        ChallengeOutcome::Opened(opened) => signed_in(&app, StatusCode::OK, *opened),
         ChallengeOutcome::Refused => Err(TenantError::BadCredentials.into()),
     }
 }
@@ -375,16 +382,16 @@ async fn refresh(
     let command = RefreshSession { token };
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     match answered.map_err(vague)?.reply {
-        RefreshOutcome::Rotated(opened) => {
-            answer::json(StatusCode::OK, &TokensView::new(&app, *opened))
-        }
+        RefreshOutcome::Rotated(opened) => signed_in(&app, StatusCode::OK, *opened),
         RefreshOutcome::Reused => Err(TenantError::BadCredentials.into()),
     }
 }
 
 async fn sign_out(allowed: Allowed<WriteOwnSessions>) -> Result<HttpResponse, Problem> {
     allowed.command(EndSession).await?;
-    Ok(answer::no_content())
+    let mut response = answer::no_content();
+    cookies::clear(response.headers_mut());
+    Ok(response)
 }
 
 async fn jwks(app: web::Data<App>) -> Result<HttpResponse, Problem> {

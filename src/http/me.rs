@@ -15,7 +15,7 @@ use storage::id::SessionId;
 use crate::http::allowed::{Allowed, limit_anonymous};
 use crate::http::answer;
 use crate::http::app::App;
-use crate::http::auth::TokensView;
+use crate::http::auth::{TokensView, signed_in};
 use crate::http::extract::{At, Json};
 use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
@@ -122,5 +122,5 @@ async fn change_password(
     };
     let new_phc = app.passwords.hash(share, &body.new_password).await?;
     let opened = changing.command(ChangePassword { current_phc, new_phc }).await?.reply;
-    answer::json(StatusCode::OK, &TokensView::new(&app, opened))
+    signed_in(&app, StatusCode::OK, opened)
 }

@@ -23,6 +23,7 @@ use crate::http::allowed::{Allowed, limit_anonymous};
 use crate::http::answer;
 use crate::http::app::App;
 use crate::http::auth::TokensView;
+use crate::http::cookies;
 use crate::http::extract::Json;
 use crate::http::passwords::{Secret, Share};
 use crate::http::problem::Problem;
@@ -207,11 +208,12 @@ async fn confirm(
     limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
     let command = ConfirmTotp { code: code.text().to_owned() };
     let confirmed = allowed.command(command).await?.reply;
+    let cookie = cookies::session(&confirmed.opened);
     let view = ConfirmedView {
         recovery_codes: confirmed.recovery_codes,
         tokens: TokensView::new(&app, confirmed.opened),
     };
-    answer::json(StatusCode::OK, &view)
+    cookies::answer(StatusCode::OK, &cookie, &view)
 }
 
 async fn remove(

@@ -33,7 +33,9 @@ pub mod problem;
 pub mod request;
 pub mod routes;
 
+pub mod cookies;
 pub mod passwords;
+pub mod proofs;
 pub mod services;
 pub mod tokens;
 

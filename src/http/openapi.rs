@@ -7,6 +7,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
+use crate::http::cookies;
 use crate::http::past::AS_OF;
 use crate::http::problem::KINDS;
 use crate::http::routes::{Access, Body, ROUTES, Route};
@@ -45,6 +46,9 @@ pub fn document() -> Value {
             }, "apiKey": {
                 "type": "http", "scheme": "bearer", "bearerFormat": "bk_…",
                 "description": "An API key from `/v1/api-keys` with the operation's capability among its scopes.",
+            }, "cookie": {
+                "type": "apiKey", "in": "cookie", "name": cookies::SESSION,
+                "description": "What `/v1/auth/sign-in` has a browser keep. Anything but `GET` needs `X-Bulkhead-CSRF: 1` as well.",
             }},
             "parameters": parameters(),
             "headers": headers(),
@@ -72,9 +76,9 @@ fn operation(route: &Route, generator: &mut SchemaGenerator) -> Value {
     match route.access {
         Access::Tenant(capability) => {
             operation["security"] = if capability.is_scope() {
-                json!([{"bearer": []}, {"apiKey": []}])
+                json!([{"bearer": []}, {"apiKey": []}, {"cookie": []}])
             } else {
-                json!([{"bearer": []}])
+                json!([{"bearer": []}, {"cookie": []}])
             };
             operation["x-capability"] = json!(capability.name);
             operation["description"] =

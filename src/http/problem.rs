@@ -59,6 +59,7 @@ kinds! {
     PLAN_QUOTA: "plan-quota", PAYMENT_REQUIRED, "The plan's quota is used up", "`quota` names what is used up and `limit` how much the plan gives. Remove something or change the plan.";
     FORBIDDEN: "forbidden", FORBIDDEN, "Not allowed", "The credential is good, the right is missing. `action` names it; `/v1/meta/capabilities` says which roles have it and whether an API key can.";
     NO_TENANT: "no-tenant", FORBIDDEN, "The token names no tenant", "Every request acts within the one tenant that its token names.";
+    CSRF: "csrf", FORBIDDEN, "The request does not say that it is meant", "A browser's cookie alone changes nothing. Send `X-Bulkhead-CSRF: 1` along, or an access token instead of the cookie.";
     MFA_ENROLMENT_REQUIRED: "mfa-enrolment-required", FORBIDDEN, "A second factor has to be enrolled first", "Everybody here needs one. This session can enrol it, at `/v1/me/mfa/totp`, and sign out.";
     FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects a submission that they made, changed or handed in.";
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";

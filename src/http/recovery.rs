@@ -22,7 +22,7 @@ use storage::id::TenantId;
 use crate::http::allowed::{Allowed, limit_anonymous};
 use crate::http::answer;
 use crate::http::app::App;
-use crate::http::auth::{TokensView, open, vague};
+use crate::http::auth::{TokensView, open, signed_in, vague};
 use crate::http::extract::Json;
 use crate::http::passwords::{Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
@@ -209,7 +209,7 @@ async fn accept(
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     let credential = answered.map_err(no_link)?.reply;
     let opened = open(&request, &door, tenant, credential).await?;
-    answer::json(StatusCode::CREATED, &TokensView::new(&app, opened))
+    signed_in(&app, StatusCode::CREATED, opened)
 }
 
 async fn ask_to_verify(allowed: Allowed<WriteOwnSessions>) -> Result<HttpResponse, Problem> {

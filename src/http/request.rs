@@ -19,8 +19,8 @@ use crate::config::Network;
 use crate::http::extract::BodyLimits;
 use crate::http::matcher::Params;
 use crate::http::problem::{Kind, Problem};
+use crate::http::proofs::Print;
 use crate::http::routes::Route;
-use crate::http::services::Print;
 use crate::limits::{
     FORWARDED_HOPS_MAX, IDEMPOTENCY_KEY_BYTES_MAX, REQUEST_ID_BYTES_MAX, USER_AGENT_BYTES_MAX,
 };
@@ -46,8 +46,8 @@ pub struct RequestContext {
     pub body: BodyLimits,
     pub(crate) params: Params,
     pub(crate) grant: OnceCell<Grant>,
-    /// What the API key that was sent is remembered by.
-    pub(crate) api_key: Cell<Option<Print>>,
+    /// What the credential is remembered by, if its tenant has to prove it.
+    pub(crate) print: Cell<Option<Print>>,
     pub(crate) fingerprint: Cell<Option<[u8; 32]>>,
     pub(crate) charged: Cell<Option<Class>>,
     pub(crate) rate: RefCell<Vec<Decision>>,
@@ -69,7 +69,7 @@ impl RequestContext {
             body: BodyLimits::default(),
             params,
             grant: OnceCell::new(),
-            api_key: Cell::new(None),
+            print: Cell::new(None),
             fingerprint: Cell::new(None),
             charged: Cell::new(None),
             rate: RefCell::new(Vec::new()),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use actors::env::Env;
-use actors::permit::{Grant, Role, UserPrincipal};
+use actors::permit::{Carrier, Grant, Role, UserPrincipal};
 use aws_lc_rs::digest;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
@@ -266,6 +266,7 @@ impl Tokens {
             session: claims.sid,
             role: claims.role,
             authz: claims.av,
+            carrier: Carrier::Token,
         };
         let grant = Grant::new(tenant, principal);
         Ok((Verified { ring: ring.number, times, grant: grant.clone() }, grant))

@@ -32,7 +32,7 @@ use crate::config::{Config, archive_options};
 use crate::exports::Exports;
 use crate::http::app::App;
 use crate::http::passwords::Passwords;
-use crate::http::services::ApiKeys;
+use crate::http::proofs::Proofs;
 use crate::http::tokens::Tokens;
 use crate::jobs::Jobs;
 use crate::metrics::Metrics;
@@ -170,7 +170,7 @@ impl Engine {
         let inbox = WebhookInbox::start(&env);
         let issuer = config.http.public_url.as_deref().unwrap_or(ISSUER_DEFAULT);
         let tokens = Tokens::open(store.keystore(), issuer, &env)?;
-        let api_keys = ApiKeys::new(&env);
+        let proofs = Proofs::new(&env);
         let passwords = Passwords::new(&env, config.http.workers());
         let metrics = Metrics::new()?;
         let overflow = Overflow::new(config.archive.audit_policy());
@@ -227,7 +227,7 @@ impl Engine {
             tenants,
             limits,
             tokens,
-            api_keys,
+            proofs,
             passwords,
             plans,
             inbox,

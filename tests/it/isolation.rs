@@ -33,6 +33,8 @@ struct Stage {
     bob: Tenant,
     submitter: Client,
     platform: Client,
+    /// Bob in a browser.
+    browser: Client,
     /// A key of Bob's with everything that a key can have.
     key: Client,
 }
@@ -45,9 +47,10 @@ impl Stage {
         let submitter = world.member(&ada, "member");
         let platform = world.platform_admin();
         let key = api_key(&bob.owner, &Scopes::all().names().collect::<Vec<_>>()).0;
+        let browser = world.browser("bob", "owner@bob.example");
         // Something of Ada's that must never show anywhere else.
         ada.form(CANARY);
-        Self { world, ada, bob, submitter, platform, key }
+        Self { world, ada, bob, submitter, platform, browser, key }
     }
 
     fn owner_of(&self, tenant: &Tenant, route: &Route) -> Client {
@@ -55,6 +58,14 @@ impl Stage {
             self.world.sign_in(&tenant.slug, &format!("owner@{}.example", tenant.slug))
         } else {
             tenant.owner.clone()
+        }
+    }
+
+    fn browser_of(&self, tenant: &Tenant, route: &Route) -> Client {
+        if ends_the_caller(route) {
+            self.world.browser(&tenant.slug, &format!("owner@{}.example", tenant.slug))
+        } else {
+            self.browser.clone()
         }
     }
 
@@ -80,6 +91,8 @@ impl Stage {
                 let service = fixture.call(route, &self.key);
                 assert_eq!(service.essence(), absent.essence(), "{route}: a foreign key differs");
             }
+            let browser = fixture.call(route, &self.browser_of(bob, route));
+            assert_eq!(browser.essence(), absent.essence(), "{route}: a foreign cookie differs");
         }
         assert_eq!(lsn(world, ada), before, "{route}: a stranger's call changed something");
 

@@ -13,6 +13,7 @@ mod cli;
 mod clock;
 mod cold;
 mod cold_audit;
+mod cookies;
 mod crash;
 mod damage;
 mod disk_full;

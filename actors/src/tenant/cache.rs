@@ -6,12 +6,14 @@ use std::sync::Arc;
 use storage::id::{ApiKeyId, FormId, SessionId, UserId};
 
 use crate::limits;
-use crate::permit::ServicePrincipal;
+use crate::permit::{Role, ServicePrincipal};
 use crate::tenant::forms::steps::Plan;
 
 /// What the tenant last saw of a session: whether its user's rights are what the token says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
+    /// The user's role.
+    pub role: Role,
     /// The user's authorisation version.
     pub authz: u32,
     /// When the session ends, Unix milliseconds.

@@ -20,16 +20,14 @@ use self::batch::{Batch, Made};
 use crate::call::Origin;
 use crate::env::Env;
 use crate::limits;
-use crate::permit::{Principal, UserPrincipal};
+use crate::permit::Principal;
 use crate::quota::{Plan, Plans};
-use crate::tenant::api_keys;
-use crate::tenant::cache::{Caches, Standing};
-use crate::tenant::cx::{Command, ReadCx, Reads};
+use crate::tenant::asker::{self, Asked};
+use crate::tenant::cache::Caches;
+use crate::tenant::cx::{Command, ReadCx};
 use crate::tenant::error::TenantError;
-use crate::tenant::factors;
 use crate::tenant::handle::{Gate, Slot};
 use crate::tenant::job::{CommandJob, Job, Reading, Work, Writing};
-use crate::tenant::people::{SessionRow, UserRow};
 use crate::tenant::state::TenantState;
 use crate::tenant::stats::Stats;
 
@@ -212,13 +210,10 @@ impl Core {
             if cx.state.profile.is_none() {
                 return Err(TenantError::NotFound);
             }
-            if let Principal::User(user) = principal {
-                check_standing(&mut cx, user, query.works_before_enrolment(), true)?;
-            }
-            if let Principal::Service(service) = principal {
-                current = api_keys::current(&mut cx, service, query.capability(), true)?;
-                cx.principal = &current;
-            }
+            let before_enrolment = query.works_before_enrolment();
+            let asked = Asked { capability: query.capability(), before_enrolment };
+            current = asker::current(&mut cx, principal, &asked, true)?;
+            cx.principal = current.as_ref().unwrap_or(principal);
             query.run(&mut cx)
         }));
         match outcome {
@@ -424,45 +419,6 @@ fn load_state(shard: &Shard) -> Result<TenantState, TenantError> {
 pub(crate) fn plan_of<'a>(shared: &'a Shared, state: &TenantState) -> &'a Plan {
     let name = state.profile.as_ref().map(|profile| profile.plan.as_str());
     name.and_then(|name| shared.plans.get(name)).unwrap_or(&shared.unlimited)
-}
-
-/// Whether a token still speaks for its user: the session is there and the rights are unchanged. Where
-/// everybody needs a second factor, the session has to have seen one too, but for what
-/// `works_before_enrolment`: this is the one place that says so, and it looks at the policy of now.
-fn check_standing(
-    cx: &mut impl Reads,
-    user: &UserPrincipal,
-    works_before_enrolment: bool,
-    may_use_cache: bool,
-) -> Result<(), TenantError> {
-    let now_ms = cx.now_ms();
-    let id = (user.user, user.session);
-    let kept = may_use_cache.then(|| cx.caches().standings.get(&id).copied()).flatten();
-    let standing = match kept {
-        Some(standing) => standing,
-        None => {
-            let session: Option<SessionRow> =
-                cx.row(&Key::Session { user: user.user, id: user.session })?;
-            let row: Option<UserRow> = cx.row(&Key::User { id: user.user })?;
-            let (Some(session), Some(row)) = (session, row) else {
-                return Err(TenantError::StaleCredential);
-            };
-            let has_second_factor = factors::has_proven_one(cx, &session)?;
-            let standing =
-                Standing { authz: row.authz, expires_ms: session.expires_ms, has_second_factor };
-            if may_use_cache {
-                cx.caches().standings.insert(id, standing);
-            }
-            standing
-        }
-    };
-    if standing.authz != user.authz || now_ms >= standing.expires_ms {
-        return Err(TenantError::StaleCredential);
-    }
-    if standing.has_second_factor || works_before_enrolment || !factors::is_required(cx) {
-        return Ok(());
-    }
-    Err(TenantError::EnrolmentRequired)
 }
 
 #[expect(clippy::disallowed_methods, reason = "on a thread of its own, for the view to catch up")]

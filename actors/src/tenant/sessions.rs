@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use storage::id::{Id, SessionId, TenantId, UserId};
 use storage::keys::Key;
 
+use self::cookie::SessionCookie;
 use crate::audit::entry::{Draft, Named};
 use crate::limits;
 use crate::permit::{self, Role};
@@ -25,6 +26,7 @@ use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
 
 pub mod challenge;
+pub mod cookie;
 pub mod own;
 
 const REFRESH_PREFIX: &str = "bkr_";
@@ -110,6 +112,8 @@ pub struct Opened {
     pub session: SessionId,
     /// The only refresh token of the session that is good from now on.
     pub refresh_token: String,
+    /// What a browser's cookie of the session holds.
+    pub cookie: String,
     /// Whether a second factor has to be enrolled before the session is good for anything else.
     pub enrolment_required: bool,
 }
@@ -136,6 +140,7 @@ pub(crate) fn opened(
         authz: user.authz,
         session: session.id,
         refresh_token: RefreshToken::issue(cx, session),
+        cookie: SessionCookie::issue(cx, session),
         enrolment_required: is_required(cx) && !has_proven_one(cx, session)?,
     })
 }

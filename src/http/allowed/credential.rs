@@ -1,17 +1,20 @@
-//! The credential of a request: exactly one `Authorization: Bearer` header, with an access token or an
-//! API key.
+//! The credential of a request: exactly one `Authorization: Bearer` header with an access token or an API key,
+//! or, without such a header, a browser's session cookie.
 //!
-//! An access token proves itself. An API key is proven by its tenant once, and known on this thread from
-//! then on. Says nothing of why a credential is not good.
+//! An access token proves itself. An API key and a cookie are proven by their tenant, and known on this thread
+//! for a while. Says nothing of why a credential is not good.
 
-use actix_web::http::header::{self, HeaderMap};
+use actix_web::dev::ServiceRequest;
+use actix_web::http::header;
 use actors::permit::Grant;
 use actors::tenant::api_keys::text::PresentedKey;
+use actors::tenant::sessions::cookie::SessionCookie;
 
 use crate::http::app::App;
+use crate::http::cookies;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::RequestContext;
-use crate::http::services::ApiKeys;
+use crate::http::services;
 use crate::http::tokens::TokenError;
 use crate::limits::TOKEN_BYTES_MAX;
 
@@ -20,45 +23,91 @@ pub(super) enum Credential {
     /// It is known to be good, as far as this thread can tell.
     Known(Grant),
     /// Its tenant has to say.
-    Unproven(PresentedKey),
+    Unproven(Unproven),
 }
 
-/// Reads it. A key that is known is asked about all the same when `suffices` says that what is known of
-/// it is not enough: it may have been given more since.
+/// What only its tenant can prove.
+pub(super) enum Unproven {
+    /// An API key.
+    Key(PresentedKey),
+    /// A browser's cookie.
+    Cookie(SessionCookie),
+}
+
+/// Reads it. What is known is asked about all the same when `suffices` says that what is known of it is not
+/// enough: it may have been given more since.
 pub(super) fn read(
     app: &App,
     context: &RequestContext,
-    headers: &HeaderMap,
+    request: &ServiceRequest,
     suffices: impl Fn(&Grant) -> bool,
 ) -> Result<Credential, Problem> {
     let missing = || Problem::new(Kind::UNAUTHENTICATED);
+    let invalid = || Problem::new(Kind::INVALID_TOKEN);
+    let headers = request.headers();
     let mut values = headers.get_all(header::AUTHORIZATION);
-    let value = values.next().ok_or_else(missing)?;
+    let Some(value) = values.next() else {
+        let value = cookies::presented(headers, cookies::SESSION)?.ok_or_else(missing)?;
+        cookies::check_intent(context.route.verb, headers)?;
+        return remembered(app, context, value, suffices, || {
+            SessionCookie::parse(value).map(Unproven::Cookie)
+        });
+    };
     if values.next().is_some() {
         return Err(missing());
     }
     if value.len() > TOKEN_BYTES_MAX {
-        return Err(Problem::new(Kind::INVALID_TOKEN));
+        return Err(invalid());
     }
     let text = value.to_str().map_err(|_| missing())?;
     let (scheme, token) = text.split_once(' ').ok_or_else(missing)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    if ApiKeys::is_one(token) {
-        let print = app.api_keys.print(token);
-        context.api_key.set(Some(print));
-        return match app.api_keys.known(&print, app.env.now_ms()).filter(suffices) {
-            Some(grant) => Ok(Credential::Known(grant)),
-            None => {
-                let presented = PresentedKey::parse(token);
-                presented.map(Credential::Unproven).ok_or(Problem::new(Kind::INVALID_TOKEN))
-            }
-        };
+    if services::is_api_key(token) {
+        return remembered(app, context, token, suffices, || {
+            PresentedKey::parse(token).map(Unproven::Key)
+        });
     }
     let verified = app.tokens.verify(token, app.env.now_ms());
     verified.map(Credential::Known).map_err(|error| match error {
         TokenError::NoTenant => Problem::new(Kind::NO_TENANT),
-        TokenError::Invalid | TokenError::Expired => Problem::new(Kind::INVALID_TOKEN),
+        TokenError::Invalid | TokenError::Expired => invalid(),
     })
+}
+
+/// What this thread remembers of a credential, or else what is to be proven.
+fn remembered(
+    app: &App,
+    context: &RequestContext,
+    text: &str,
+    suffices: impl Fn(&Grant) -> bool,
+    parse: impl FnOnce() -> Option<Unproven>,
+) -> Result<Credential, Problem> {
+    let print = app.proofs.print(text);
+    context.print.set(Some(print));
+    match app.proofs.known(&print).filter(suffices) {
+        Some(grant) => Ok(Credential::Known(grant)),
+        None => parse().map(Credential::Unproven).ok_or(Problem::new(Kind::INVALID_TOKEN)),
+    }
+}
+
+/// Has the tenant say whose it is, and remembers that. Bad ones of every kind are answered alike.
+pub(super) async fn prove(
+    app: &App,
+    context: &RequestContext,
+    request: &ServiceRequest,
+    unproven: Unproven,
+) -> Result<Grant, Problem> {
+    let proven = match unproven {
+        Unproven::Key(presented) => services::prove(app, presented).await?,
+        Unproven::Cookie(cookie) => {
+            cookies::prove(app, context.origin(request.headers()), cookie).await?
+        }
+    };
+    let (grant, until_ms) = proven.ok_or_else(|| Problem::new(Kind::INVALID_TOKEN))?;
+    if let Some(print) = context.print.get() {
+        app.proofs.remember(print, grant.clone(), until_ms);
+    }
+    Ok(grant)
 }

@@ -40,6 +40,7 @@ fn person() -> UserPrincipal {
         session: SessionId::new(1, [2; 10]),
         role: Role::Member,
         authz: 3,
+        carrier: Carrier::Token,
     }
 }
 

@@ -40,6 +40,13 @@ impl Reply {
         let value = json.pointer(pointer).and_then(Value::as_str);
         value.unwrap_or_else(|| panic!("no text at {pointer}: {json}")).to_owned()
     }
+    /// The one cookie that it sets, as a browser will send it.
+    pub fn cookie(&self) -> String {
+        let set: Vec<_> = self.headers.iter().filter(|(name, _)| name == "set-cookie").collect();
+        let [(_, cookie)] = &set[..] else { panic!("not one cookie: {self:?}") };
+        assert!(cookie.starts_with("__Host-bulkhead="), "{cookie}");
+        cookie.split(';').next().expect("a value").to_owned()
+    }
     /// What two answers must share to be indistinguishable: all but the clock and the request's own id.
     pub fn essence(&self) -> (u16, Vec<(String, String)>, Vec<u8>) {
         let own = ["date", "x-request-id", "traceparent", "ratelimit", "connection"];

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::authenticator::{Authenticator, enrol};
-use super::client::Client;
+use super::client::{Client, Reply};
 
 /// A password that every person of the tests has.
 pub const PASSWORD: &str = "correct horse battery";
@@ -172,6 +172,16 @@ impl World {
 
     /// Signs someone in, with the second factor they enrolled here if they did.
     pub fn sign_in(&self, slug: &str, email: &str) -> Client {
+        self.client.with_token(&self.signed_in(slug, email).str("/access_token"))
+    }
+
+    /// Someone in a browser, who means what they do.
+    pub fn browser(&self, slug: &str, email: &str) -> Client {
+        let cookie = self.signed_in(slug, email).cookie();
+        self.client.with_header("cookie", &cookie).with_header("x-bulkhead-csrf", "1")
+    }
+
+    fn signed_in(&self, slug: &str, email: &str) -> Reply {
         let body = json!({"tenant": slug, "email": email, "password": PASSWORD});
         let mut reply = self.client.post("/v1/auth/sign-in", body, 200);
         if reply.json()["mfa_required"] == true {
@@ -181,7 +191,7 @@ impl World {
             reply =
                 self.client.post("/v1/auth/mfa", json!({"mfa_token": token, "code": code}), 200);
         }
-        self.client.with_token(&reply.str("/access_token"))
+        reply
     }
 
     /// Enrols an authenticator for someone who is signed in; they, with their new token.

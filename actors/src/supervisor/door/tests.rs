@@ -10,7 +10,7 @@ use crate::audit::entry::{Detail, Entry};
 use crate::call::Paging;
 use crate::env::Env;
 use crate::host::Hosts;
-use crate::permit::{Action, Grant, UserPrincipal};
+use crate::permit::{Action, Carrier, Grant, UserPrincipal};
 use crate::quota::{Plan, Plans};
 use crate::supervisor::{Supervisor, SupervisorOptions};
 use crate::tenant::audit::{AuditFilter, ListAudit};
@@ -57,7 +57,10 @@ async fn start(store: &Arc<Store>) -> Tenants {
 
 fn grant(opened: &Opened) -> Grant {
     let Opened { user, session, role, authz, .. } = *opened;
-    Grant::new(TenantId::PLATFORM, UserPrincipal { user, session, role, authz })
+    Grant::new(
+        TenantId::PLATFORM,
+        UserPrincipal { user, session, role, authz, carrier: Carrier::Token },
+    )
 }
 
 /// Enrols the second factor that every administrator of the platform needs.

@@ -14,7 +14,7 @@ use super::{AuditFilter, Found, ListAudit, ListFormAudit, ReadEntry, VERIFY_ROWS
 use crate::audit::chain::{self, Flaw};
 use crate::audit::entry::{Draft, Entry, Named, Outcome};
 use crate::call::{Origin, Page, Paging};
-use crate::permit::{Principal, Role, UserPrincipal};
+use crate::permit::{Carrier, Principal, Role, UserPrincipal};
 use crate::quota::Plan;
 use crate::tenant::acl::{FormGrant, Holder, Level};
 use crate::tenant::cache::Caches;
@@ -41,7 +41,13 @@ fn user(n: u64) -> UserId {
 
 fn person(n: u64, role: Role) -> Principal {
     let session = SessionId::new(1, [3; 10]);
-    Principal::User(Arc::new(UserPrincipal { user: user(n), session, role, authz: 1 }))
+    Principal::User(Arc::new(UserPrincipal {
+        user: user(n),
+        session,
+        role,
+        authz: 1,
+        carrier: Carrier::Token,
+    }))
 }
 
 impl Stage {

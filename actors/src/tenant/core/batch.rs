@@ -8,14 +8,14 @@ use storage::shard::{Sealed, Shard};
 use storage::txn::{Scan, Txn};
 use storage::value;
 
-use super::{Shared, check_standing, plan_of};
+use super::{Shared, plan_of};
 use crate::audit::chain;
 use crate::audit::entry::{Draft, Entry, Named};
 use crate::call::Origin;
 use crate::limits;
 use crate::permit::Principal;
 use crate::quota::Quota;
-use crate::tenant::api_keys;
+use crate::tenant::asker::{self, Asked};
 use crate::tenant::cache::{Caches, Touched};
 use crate::tenant::cx::Cx;
 use crate::tenant::error::TenantError;
@@ -115,13 +115,10 @@ impl<'s> Batch<'s> {
             (None, _) => return Err(TenantError::NotFound),
             (Some(_), _) => {}
         }
-        if let Principal::User(user) = principal {
-            check_standing(&mut cx, user, work.works_before_enrolment(), may_use_cache)?;
-        }
-        if let Principal::Service(service) = principal {
-            current = api_keys::current(&mut cx, service, work.capability(), may_use_cache)?;
-            cx.principal = &current;
-        }
+        let before_enrolment = work.works_before_enrolment();
+        let asked = Asked { capability: work.capability(), before_enrolment };
+        current = asker::current(&mut cx, principal, &asked, may_use_cache)?;
+        cx.principal = current.as_ref().unwrap_or(principal);
         let ends_ms = cx.state.profile.as_ref().and_then(|profile| profile.trial_ends_ms);
         let trial_ended = ends_ms.is_some_and(|ends_ms| cx.now_ms >= ends_ms);
         if trial_ended && !work.works_after_trial() && !matches!(principal, Principal::System(_)) {

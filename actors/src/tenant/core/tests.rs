@@ -16,6 +16,7 @@ use crate::env::{Clock, Faults};
 use crate::permit::{CreateForms, Operate, Role};
 use crate::quota::Quota;
 use crate::tenant::cx::Cx;
+use crate::tenant::cx::Reads as _;
 use crate::tenant::cx::{Command, Query};
 use crate::tenant::directory::Found;
 use crate::tenant::handle::Gate;

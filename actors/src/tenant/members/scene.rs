@@ -10,7 +10,7 @@ use storage::store::Store;
 use crate::audit::entry::{Draft, Named};
 use crate::call::Origin;
 use crate::env::Env;
-use crate::permit::{Principal, Role, UserPrincipal};
+use crate::permit::{Carrier, Principal, Role, UserPrincipal};
 use crate::quota::Plan;
 use crate::tenant::cache::Caches;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
@@ -149,11 +149,17 @@ impl Scene {
 /// Somebody signed in as `user`; which session does not matter.
 pub(crate) fn person(user: UserId, role: Role) -> Principal {
     let session = SessionId::new(1, [9; 10]);
-    Principal::User(Arc::new(UserPrincipal { user, session, role, authz: 1 }))
+    Principal::User(Arc::new(UserPrincipal {
+        user,
+        session,
+        role,
+        authz: 1,
+        carrier: Carrier::Token,
+    }))
 }
 
 /// Somebody signed in with what a sign-in gave.
 pub(crate) fn holder(opened: &Opened) -> Principal {
     let Opened { user, session, role, authz, .. } = *opened;
-    Principal::User(Arc::new(UserPrincipal { user, session, role, authz }))
+    Principal::User(Arc::new(UserPrincipal { user, session, role, authz, carrier: Carrier::Token }))
 }

@@ -181,16 +181,29 @@ pub struct SessionView {
     pub current: bool,
     /// When it began, RFC 3339 UTC.
     pub created_at: String,
-    /// When it was last refreshed, RFC 3339 UTC.
+    /// When it was last refreshed, or used by its cookie, RFC 3339 UTC; to five minutes.
     pub last_used_at: String,
     /// When it ends unless refreshed, RFC 3339 UTC.
     pub expires_at: String,
     /// The address it was last used from.
     pub ip: Option<String>,
-    /// The program it was last used with.
+    /// The browser and system it was last used with, such as `Chrome on Linux`, as far as they say.
+    pub device: Option<String>,
+    /// The program it was last used with, as it names itself.
     pub user_agent: Option<String>,
     /// How it was proven whose it is (RFC 8176).
     pub amr: Vec<Proof>,
+}
+
+/// The browser and the system that a `User-Agent` names, if it is one of a browser.
+fn device(user_agent: &str) -> Option<String> {
+    let parsed = woothee::parser::Parser::new().parse(user_agent)?;
+    let known = |name: &str| !name.is_empty() && name != woothee::woothee::VALUE_UNKNOWN;
+    match (known(parsed.name), known(parsed.os)) {
+        (true, true) => Some(format!("{} on {}", parsed.name, parsed.os)),
+        (true, false) => Some(parsed.name.to_owned()),
+        _ => None,
+    }
 }
 
 /// Lists one's own sessions, oldest first; all on one page.
@@ -215,6 +228,7 @@ impl Query for ListSessions {
                 expires_at: rfc3339(session.expires_ms),
                 amr: session.proofs(),
                 ip: session.ip,
+                device: session.user_agent.as_deref().and_then(device),
                 user_agent: session.user_agent,
             })
             .map(|view| serde_json::to_vec(&view).expect("a view holds only texts and flags"))
@@ -265,5 +279,22 @@ impl Query for ReadMe {
             session: person.session,
             tenant: TenantView::of(cx)?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_browser_is_named_and_a_program_is_not_guessed_at() {
+        let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                      Chrome/141.0.0.0 Safari/537.36";
+        let phone = "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 \
+                     (KHTML, like Gecko) Version/18.1 Mobile/15E148 Safari/604.1";
+        assert_eq!(device(chrome).as_deref(), Some("Chrome on Linux"));
+        assert_eq!(device(phone).as_deref(), Some("Safari on iPhone"));
+        assert_eq!(device("our-batch/1.0"), None);
+        assert_eq!(device(""), None);
     }
 }
