@@ -205,14 +205,13 @@ impl Core {
             let plan = plan_of(&self.shared, &self.state);
             let now_ms = self.shared.env.now_ms();
             let Self { shard, state, caches, .. } = self;
-            let current;
             let mut cx = ReadCx { shard, state, principal, caches, plan, now_ms };
             if cx.state.profile.is_none() {
                 return Err(TenantError::NotFound);
             }
             let before_enrolment = query.works_before_enrolment();
             let asked = Asked { capability: query.capability(), before_enrolment };
-            current = asker::current(&mut cx, principal, &asked, true)?;
+            let current = asker::current(&mut cx, principal, &asked, true)?;
             cx.principal = current.as_ref().unwrap_or(principal);
             query.run(&mut cx)
         }));

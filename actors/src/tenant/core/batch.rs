@@ -108,7 +108,6 @@ impl<'s> Batch<'s> {
         let bytes_before = self.txn.stored_bytes_delta();
         self.shared.env.hit("tenant.write", self.shard.tenant());
         let may_use_cache = !self.people_touched;
-        let current;
         let mut cx = self.cx(principal, origin);
         match (&cx.state.profile, principal) {
             (None, Principal::System("found")) => {}
@@ -117,7 +116,7 @@ impl<'s> Batch<'s> {
         }
         let before_enrolment = work.works_before_enrolment();
         let asked = Asked { capability: work.capability(), before_enrolment };
-        current = asker::current(&mut cx, principal, &asked, may_use_cache)?;
+        let current = asker::current(&mut cx, principal, &asked, may_use_cache)?;
         cx.principal = current.as_ref().unwrap_or(principal);
         let ends_ms = cx.state.profile.as_ref().and_then(|profile| profile.trial_ends_ms);
         let trial_ended = ends_ms.is_some_and(|ends_ms| cx.now_ms >= ends_ms);
