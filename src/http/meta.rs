@@ -12,6 +12,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::env::rfc3339;
 use actors::permit::{CAPABILITIES, Role};
+use actors::tenant::acl::{FormAction, Level};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
@@ -58,7 +59,7 @@ pub const ROUTES: &[Route] = &[
     Route::new(Verb::Get, "/v1/meta/capabilities", "meta.capabilities", Access::Public, || {
         web::get().to(capabilities)
     })
-    .summary("The role matrix as data: which role may do what")
+    .summary("The role matrix as data: which role, API key and grant on a form may do what")
     .answers::<Matrix>(200),
     Route::new(Verb::Get, "/.well-known/security.txt", "meta.security", Access::Public, || {
         web::get().to(security)
@@ -98,6 +99,21 @@ struct Matrix {
     roles: Vec<&'static str>,
     /// Every capability.
     capabilities: Vec<CapabilityView>,
+    /// What a form's access list decides: it can only narrow what the role's capability allows.
+    form_actions: Vec<FormActionView>,
+}
+
+/// One thing that one does with a form, and the grants that allow it.
+#[derive(Serialize, JsonSchema)]
+struct FormActionView {
+    /// Its name.
+    name: &'static str,
+    /// What it is.
+    description: &'static str,
+    /// The capability that the role must have, whatever the access list says.
+    capability: &'static str,
+    /// The levels of grant that allow it on a form that has an access list.
+    levels: Vec<&'static str>,
 }
 
 /// One row of the role matrix.
@@ -128,6 +144,18 @@ struct KindView {
     status: u16,
     /// What to do about it.
     description: &'static str,
+}
+
+impl From<FormAction> for FormActionView {
+    fn from(action: FormAction) -> Self {
+        let levels = Level::ALL.into_iter().filter(|level| level.allows(action));
+        Self {
+            name: action.name(),
+            description: action.means(),
+            capability: action.capability().name,
+            levels: levels.map(Level::name).collect(),
+        }
+    }
 }
 
 impl From<&'static Kind> for KindView {
@@ -210,6 +238,7 @@ async fn capabilities() -> Result<HttpResponse, Problem> {
     let matrix = Matrix {
         roles: Role::ALL.into_iter().map(Role::name).collect(),
         capabilities: capabilities.collect(),
+        form_actions: FormAction::ALL.into_iter().map(FormActionView::from).collect(),
     };
     answer::json(StatusCode::OK, &matrix)
 }
@@ -291,6 +320,13 @@ mod tests {
             update.map(|row| row["roles"].clone()),
             Some(serde_json::json!(["admin", "owner"]))
         );
+        let decide = serde_json::json!({
+            "name": "decide",
+            "description": "Approve and reject other people's submissions.",
+            "capability": "submissions:decide",
+            "levels": ["OWNER", "REVIEWER"],
+        });
+        assert!(matrix["form_actions"].as_array().is_some_and(|rows| rows.contains(&decide)));
     }
 
     #[actix_rt::test]

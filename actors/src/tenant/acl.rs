@@ -43,6 +43,9 @@ pub enum Level {
 }
 
 impl Level {
+    /// Every level, highest first.
+    pub const ALL: [Self; 3] = [Self::Owner, Self::Editor, Self::Reviewer];
+
     /// Its name in JSON and in the audit log.
     pub const fn name(self) -> &'static str {
         match self {
@@ -53,7 +56,7 @@ impl Level {
     }
 
     /// The table of the grant levels.
-    const fn allows(self, action: FormAction) -> bool {
+    pub const fn allows(self, action: FormAction) -> bool {
         match action {
             FormAction::Read | FormAction::Submit | FormAction::Comment | FormAction::SeeGrants => {
                 true
@@ -134,8 +137,54 @@ pub enum FormAction {
 }
 
 impl FormAction {
+    /// Every action, in the order they are shown in.
+    pub const ALL: [Self; 10] = [
+        Self::Read,
+        Self::Submit,
+        Self::Edit,
+        Self::EditSubmissions,
+        Self::Comment,
+        Self::Decide,
+        Self::SeeGrants,
+        Self::Manage,
+        Self::Archive,
+        Self::ReadAudit,
+    ];
+
+    /// Its name where the table is published.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Submit => "submit",
+            Self::Edit => "edit",
+            Self::EditSubmissions => "edit-submissions",
+            Self::Comment => "comment",
+            Self::Decide => "decide",
+            Self::SeeGrants => "see-grants",
+            Self::Manage => "manage-grants",
+            Self::Archive => "archive",
+            Self::ReadAudit => "read-audit",
+        }
+    }
+
+    /// What it is, in one line.
+    pub const fn means(self) -> &'static str {
+        match self {
+            Self::Read => "Read the form and its submissions.",
+            Self::Submit => "Make a submission.",
+            Self::Edit => "Change the form's definition.",
+            Self::EditSubmissions => "Change submissions.",
+            Self::Comment => "Comment on submissions.",
+            Self::Decide => "Approve and reject other people's submissions.",
+            Self::SeeGrants => "See the access list.",
+            Self::Manage => "Change the access list, and so hand the form on.",
+            Self::Archive => "Archive and delete the form.",
+            Self::ReadAudit => "Read the form's audit trail.",
+        }
+    }
+
     /// The capability that the role must have, whatever the grants say.
-    const fn capability(self) -> &'static Capability {
+    pub const fn capability(self) -> &'static Capability {
         match self {
             Self::Read => ReadForms::ROW,
             Self::Submit => CreateSubmissions::ROW,

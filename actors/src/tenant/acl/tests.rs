@@ -3,18 +3,7 @@
 
 use super::*;
 
-const ACTIONS: [FormAction; 10] = [
-    FormAction::Read,
-    FormAction::Submit,
-    FormAction::Edit,
-    FormAction::EditSubmissions,
-    FormAction::Comment,
-    FormAction::Decide,
-    FormAction::SeeGrants,
-    FormAction::Manage,
-    FormAction::Archive,
-    FormAction::ReadAudit,
-];
+const ACTIONS: [FormAction; 10] = FormAction::ALL;
 
 fn user(n: u8) -> UserId {
     UserId::from_bytes([n; 16])
@@ -71,7 +60,7 @@ fn all_nine_kinds_of_grant_allow_exactly_their_column() {
         Level::Reviewer => vec![true, true, false, false, true, true, true, false, false, false],
     };
     for holder in [Holder::User(user(1)), Holder::Role(Role::Member), Holder::Team(team(1))] {
-        for level in [Level::Owner, Level::Editor, Level::Reviewer] {
+        for level in Level::ALL {
             let grants = [others(), vec![grant(holder, level)]].concat();
             let allowed: Vec<_> = ACTIONS.iter().map(|it| is_ok(&asker, &grants, *it)).collect();
             assert_eq!(allowed, table(level), "{holder:?} {level:?}");
@@ -173,4 +162,15 @@ fn a_key_of_an_owner_breaks_no_glass() {
         decide(&key, &named, FormAction::Read).is_ok(),
         "a grant to who made it is one to the key"
     );
+}
+
+#[test]
+fn every_action_and_level_is_in_its_list_once() {
+    let mut names: Vec<_> = FormAction::ALL.iter().map(|action| action.name()).collect();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!(names.len(), FormAction::ALL.len());
+    assert!(FormAction::ALL.is_sorted_by_key(|action| *action as u8), "as declared");
+    assert!(Level::ALL.is_sorted_by(|high, low| high > low));
+    assert_eq!(FormAction::ReadAudit as usize + 1, FormAction::ALL.len(), "the last one");
 }
