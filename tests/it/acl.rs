@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use crate::kit::{Client, Tenant, World};
 
+mod rules;
+
 fn grant(kind: &str, id: &str, level: &str) -> Value {
     json!({"principal": {"kind": kind, "id": id}, "level": level})
 }

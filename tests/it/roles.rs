@@ -14,7 +14,7 @@ use crate::kit::{
     Client, Fixture, PASSWORD, Reply, Tenant, World, api_key, ends_the_caller, in_walking_order,
 };
 
-mod page;
+pub mod page;
 
 /// Everybody who calls. One more is one more entry here, and an arm in each `match` below.
 const PRINCIPALS: [Principal; 10] = [

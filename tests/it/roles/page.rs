@@ -44,10 +44,68 @@ without a role are not for people: signing in, delivering a webhook and running 
 const FORMS: &str = "
 ## Access lists of forms
 
-A form without an access list is open: the capability decides, but archiving it and setting its list are for its creator, owners and admins. A form with
-one is restricted: then the role's capability *and* a grant have to allow what is done. Grants go to a person, a role or a team, at one of three levels.
+A form without an access list is open: the capability decides, but archiving it and setting its list are for its creator, owners and admins, and its
+trail is for owners and admins. A form with one is restricted: then the role's capability *and* a grant have to allow what is done. Grants go to a
+person, a role or a team, at one of three levels.
 
 ";
+
+const RULES_HEAD: &str = "
+## Rules
+
+Each is held by the tests named beside it, in `tests/it/acl/rules.rs`.
+
+| # | rule | test |
+| --- | --- | --- |
+";
+
+/// The rules, each with the tests that hold it.
+const RULES: [(&str, &[&str]); 10] = [
+    (
+        "Without an access list the role decides. With one, role and grant both have to allow an act: a list narrows, and lifts nobody above their role. To members, viewers and customers without a grant the form is absent",
+        &[
+            "rule_1_all_nine_kinds_of_grant_allow_exactly_their_column",
+            "rule_1_without_a_list_the_role_decides_and_a_list_only_narrows",
+            "rule_1_a_restricted_form_is_absent_for_whoever_has_no_grant",
+        ],
+    ),
+    (
+        "Grants go to a person, a role or a team. Of several each adds what it allows; none takes anything away",
+        &["rule_2_the_best_of_several_grants_counts_and_none_takes_away"],
+    ),
+    (
+        "Owners and admins may set any list, on record, and do not read by that. An owner without a grant reads with a reason; the form's trail, which its OWNERs read, tells of it",
+        &["rule_3_owners_and_admins_set_any_list_and_only_owners_read_with_a_reason"],
+    ),
+    (
+        "A list keeps an OWNER and a tenant an owner: taking the last one away is `409`",
+        &["rule_4_the_last_owner_of_a_form_and_of_a_tenant_stays"],
+    ),
+    (
+        "Nobody decides on a submission of their own, by an API key of theirs neither: `403`, `four-eyes`",
+        &["rule_5_nobody_decides_on_a_submission_of_their_own"],
+    ),
+    (
+        "Nobody gives a role or a scope above their own, themselves included: `403`",
+        &["rule_6_nobody_gives_a_role_or_a_scope_above_their_own"],
+    ),
+    (
+        "A changed role, team or grant counts at the next request. A token from before a change of role is `401`: refresh it",
+        &["rule_7_a_changed_role_team_or_grant_counts_at_the_next_request"],
+    ),
+    (
+        "A role is one tenant's. The same address in another tenant is another person, with a role of its own",
+        &["rule_8_a_role_in_one_tenant_is_none_in_another"],
+    ),
+    (
+        "The grants of a team or person that is deleted are gone with it; the form stays restricted. A grant says where it comes from, such as `via TEAM Reviewers`",
+        &["rule_9_the_grants_of_a_deleted_team_or_person_vanish_and_each_says_where_it_is_from"],
+    ),
+    (
+        "A customer sees records of their own, and no list, count or cursor tells of others'",
+        &["rule_10_a_customer_sees_their_own_records_and_no_sign_of_others"],
+    ),
+];
 
 /// The page as it should be.
 fn made() -> String {
@@ -68,6 +126,11 @@ fn made() -> String {
         let cells = Level::ALL.into_iter().map(|level| level.allows(action));
         let means = format!("{} Takes `{}`.", action.means(), action.capability().name);
         line(&mut text, &format!("`{}`", action.name()), cells, &means);
+    }
+    text.push_str(RULES_HEAD);
+    for (number, (rule, tests)) in (1..).zip(RULES) {
+        let tests: Vec<_> = tests.iter().map(|test| format!("`{test}`")).collect();
+        let _ = writeln!(text, "| {number} | {rule} | {} |", tests.join(", "));
     }
     text
 }
@@ -139,5 +202,21 @@ fn the_page_of_roles_is_the_tables() {
         let path = std::env::temp_dir().join("roles.md");
         std::fs::write(&path, made).expect("a writable temporary directory");
         panic!("docs/roles.md is not the tables; copy {} over it", path.display());
+    }
+}
+
+#[test]
+fn every_rule_of_the_page_names_a_test_that_exists_and_every_such_test_is_named() {
+    let source = include_str!("../acl/rules.rs");
+    let there: BTreeSet<&str> = source
+        .split("#[test]\nfn ")
+        .skip(1)
+        .filter_map(|rest| rest.split_once('(').map(|(name, _)| name))
+        .collect();
+    let named: BTreeSet<&str> = RULES.iter().flat_map(|(_, tests)| tests.iter().copied()).collect();
+    assert_eq!(named, there);
+    for (number, (_, tests)) in (1..).zip(RULES) {
+        let start = format!("rule_{number}_");
+        assert!(tests.iter().all(|test| test.starts_with(&start)), "{number}: {tests:?}");
     }
 }
