@@ -159,6 +159,12 @@ pub const EXPORTS_MAX: usize = 10;
 pub const EXPORT_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Mails of one tenant that may wait to be sent at once.
 pub const MAILS_MAX: u32 = 500;
+/// Support sessions that a tenant keeps, open or over.
+pub const SUPPORT_MAX: usize = 100;
+/// Longest support session, in minutes: eight hours.
+pub const SUPPORT_MINUTES_MAX: u32 = 8 * 60;
+/// How long a support session waits to be approved, milliseconds: a day.
+pub const SUPPORT_WAIT_MS: u64 = 24 * 60 * 60 * 1000;
 /// Invitations of one tenant that nobody has accepted yet.
 pub const INVITES_MAX: usize = 500;
 /// How long an invitation stands, milliseconds: 7 days.

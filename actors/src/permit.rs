@@ -12,8 +12,10 @@ use serde::{Deserialize, Serialize};
 use storage::id::{Id as _, SessionId, TenantId, UserId};
 
 pub use self::scopes::{Scopes, ServicePrincipal};
+pub use self::support::SupportPrincipal;
 
 mod scopes;
+mod support;
 
 /// What a principal is within one tenant.
 #[derive(
@@ -178,8 +180,12 @@ actions! {
     WriteIntegrations = "integrations:write", privileged, [Owner Admin], "Create, toggle and re-key integrations.";
     ReadApiKeys = "api-keys:read", privileged, [Owner Admin Member], "See API keys, without what proves them; members: their own.";
     WriteApiKeys = "api-keys:write", privileged, [Owner Admin Member], "Create, change and revoke API keys with rights one has oneself; members: their own.";
+    ReadSupport = "support:read", privileged, [Owner Admin], "See who of the platform looked into the tenant, or asks to.";
+    DecideSupport = "support:decide", privileged, [Owner Admin], "Let somebody of the platform look into the tenant, refuse it, or end it.";
     ReadTenants = "platform-tenants:read", privileged, [PlatformAdmin], "List tenants, without their content.";
     WriteTenants = "platform-tenants:write", privileged, [PlatformAdmin], "Create, suspend and resume tenants, change plans.";
+    ReadSupportAsked = "platform-support:read", privileged, [PlatformAdmin], "See support sessions that were asked for.";
+    AskSupport = "platform-support:write", privileged, [PlatformAdmin], "Ask to look into a tenant, in its own log and for a while; end that.";
     VerifyAudit = "platform-audit:verify", privileged, [PlatformAdmin], "Verify any tenant's audit chain.";
     SignIn = "auth:sign-in", plain, [], "Prove who one is; needs no role.";
     ReceiveWebhook = "hooks:receive", plain, [], "Deliver a webhook; proven by its signature.";
@@ -193,6 +199,8 @@ pub enum Principal {
     User(Arc<UserPrincipal>),
     /// An API key.
     Service(Arc<ServicePrincipal>),
+    /// Somebody of the platform, in an open support session.
+    Support(Arc<SupportPrincipal>),
     /// Someone who has not proven who they are.
     Anonymous,
     /// The sender of a webhook; the signature is checked by the tenant.
@@ -208,6 +216,18 @@ pub enum Carrier {
     Token,
     /// A browser's cookie: it says who, and the tenant says with every message as what.
     Cookie,
+}
+
+impl Principal {
+    /// Whether it has a capability; whoever proved nothing, and the node, are not asked.
+    pub fn holds(&self, capability: &Capability) -> bool {
+        match self {
+            Self::User(person) => capability.roles.contains(person.role),
+            Self::Service(service) => service.scopes.contains(capability),
+            Self::Support(support) => support.scopes.contains(capability),
+            Self::Anonymous | Self::Sender | Self::System(_) => true,
+        }
+    }
 }
 
 /// A signed-in person, as what they presented says.
@@ -252,6 +272,7 @@ pub struct Grant {
 enum Bearer {
     Person(Arc<UserPrincipal>),
     Service(Arc<ServicePrincipal>),
+    Support(Arc<SupportPrincipal>),
 }
 
 impl Grant {
@@ -263,6 +284,10 @@ impl Grant {
     pub fn of_service(tenant: TenantId, principal: ServicePrincipal) -> Self {
         Self { tenant, bearer: Bearer::Service(Arc::new(principal)) }
     }
+    /// Made by whoever had the tenant verify the token of a support session.
+    pub fn of_support(tenant: TenantId, principal: SupportPrincipal) -> Self {
+        Self { tenant, bearer: Bearer::Support(Arc::new(principal)) }
+    }
     /// The tenant of the credential.
     pub fn tenant(&self) -> TenantId {
         self.tenant
@@ -271,28 +296,37 @@ impl Grant {
     pub fn person(&self) -> Option<&UserPrincipal> {
         match &self.bearer {
             Bearer::Person(person) => Some(person),
-            Bearer::Service(_) => None,
+            Bearer::Service(_) | Bearer::Support(_) => None,
         }
     }
     /// The service, if it is an API key.
     pub fn service(&self) -> Option<&ServicePrincipal> {
         match &self.bearer {
-            Bearer::Person(_) => None,
+            Bearer::Person(_) | Bearer::Support(_) => None,
             Bearer::Service(service) => Some(service),
         }
     }
-    /// The id of the credential itself: the session's, or the key's.
+    /// The support session, if it is the token of one.
+    pub fn support(&self) -> Option<&SupportPrincipal> {
+        match &self.bearer {
+            Bearer::Person(_) | Bearer::Service(_) => None,
+            Bearer::Support(support) => Some(support),
+        }
+    }
+    /// The id of the credential itself: the session's, the key's, or the support session's.
     pub fn credential(&self) -> &[u8; 16] {
         match &self.bearer {
             Bearer::Person(person) => person.session.as_bytes(),
             Bearer::Service(service) => service.key.as_bytes(),
+            Bearer::Support(support) => support.session.as_bytes(),
         }
     }
-    /// The id of whoever holds it: the person's, or the key's.
+    /// The id of whoever holds it: the person's, the key's, or the support session's.
     pub fn holder(&self) -> String {
         match &self.bearer {
             Bearer::Person(person) => person.user.to_string(),
             Bearer::Service(service) => service.key.to_string(),
+            Bearer::Support(support) => support.session.to_string(),
         }
     }
     /// Whoever holds the credential, as an asker.
@@ -300,14 +334,12 @@ impl Grant {
         match &self.bearer {
             Bearer::Person(person) => Principal::User(person.clone()),
             Bearer::Service(service) => Principal::Service(service.clone()),
+            Bearer::Support(support) => Principal::Support(support.clone()),
         }
     }
     /// Whether it includes a capability.
     pub fn allows(&self, capability: &Capability) -> bool {
-        match &self.bearer {
-            Bearer::Person(person) => capability.roles.contains(person.role),
-            Bearer::Service(service) => service.scopes.contains(capability),
-        }
+        self.principal().holds(capability)
     }
     /// The one capability check.
     pub fn permit<A: Action>(&self, target: TenantId) -> Result<Permit<A>, Denied> {
@@ -345,6 +377,19 @@ impl<A: Action> Permit<A> {
     }
     pub(crate) fn into_principal(self) -> Principal {
         self.principal
+    }
+}
+
+/// A right of the platform's that reaches into a tenant: there it is the node's, and the tenant's own rows say
+/// how far it goes.
+pub trait ReachesIn: Action {}
+impl ReachesIn for AskSupport {}
+impl ReachesIn for ReadSupportAsked {}
+
+impl<A: ReachesIn> Permit<A> {
+    /// What the node does in a tenant for whoever holds this permit.
+    pub fn reach_in(&self, tenant: TenantId) -> Permit<Operate> {
+        Permit { tenant, principal: Principal::System("support"), action: PhantomData }
     }
 }
 

@@ -57,6 +57,7 @@ pub mod recovery;
 pub mod restore;
 pub mod sessions;
 pub mod submissions;
+pub mod support;
 pub mod teams;
 pub mod tickets;
 pub mod usage;

@@ -19,7 +19,7 @@ use storage::store::Store;
 use storage::value;
 
 use crate::limits;
-use crate::permit::{Action as _, Permit, Principal, ReadHistory};
+use crate::permit::{Action as _, Permit, ReadHistory};
 use crate::supervisor::Tenants;
 use crate::tenant::as_of::{self, AsksNow, Pasts, Seen};
 use crate::tenant::cx::Query;
@@ -104,9 +104,7 @@ impl TimeTravel {
         let present = self.tenants.find(tenant).await?;
         // As whom the present knows the asker: a key may have other scopes by now than its permit says.
         let principal = present.query(asker, AsksNow).await?;
-        if let Principal::Service(service) = &principal
-            && !service.scopes.contains(Q::Action::ROW)
-        {
+        if !principal.holds(Q::Action::ROW) {
             return Err(TenantError::Forbidden { action: Q::Action::NAME });
         }
         self.check_past(pointer, at_ms)?;

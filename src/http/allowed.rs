@@ -11,14 +11,12 @@ use std::sync::Arc;
 use actix_web::dev::{Payload, ServiceRequest};
 use actix_web::http::{StatusCode, header};
 use actix_web::{FromRequest, HttpRequest, web};
-use actors::audit::entry::Named;
 use actors::call::{Answered, Origin};
-use actors::permit::{Action, Capability, Grant, Permit, ReadHistory, ReadOwnProfile};
+use actors::permit::{Action, Capability, Grant, Permit, ReadHistory};
 use actors::rate::{Class, Decision, Scope};
 use actors::tenant::as_of::{LookBack, RecordLookBack, Seen};
 use actors::tenant::cx::{Command, Query};
 use actors::tenant::forms::glass::{BreakGlass, FormRead};
-use actors::tenant::platform::CheckStanding;
 use futures_util::future::{Ready, ready};
 use serde_json::Value;
 use storage::id::{Id as _, TenantId};
@@ -33,6 +31,7 @@ use crate::http::routes::Access;
 use crate::limits::QUERY_BYTES_MAX;
 
 mod credential;
+mod record;
 
 /// Why a request does not reach its handler.
 enum Refusal {
@@ -69,10 +68,18 @@ pub(crate) async fn admit(
         outcome => outcome.err(),
     };
     match refusal {
-        None => Ok(check_query(request.query_string(), context.route.query)?),
+        None => {
+            check_query(request.query_string(), context.route.query)?;
+            match context.grant.get() {
+                Some(grant) if grant.support().is_some() => {
+                    record::support(app, request, context, grant).await
+                }
+                _ => Ok(()),
+            }
+        }
         Some(Refusal::Now(problem)) => Err(problem),
         Some(Refusal::OnRecord { grant, capability }) => {
-            Err(on_record(app, request, context, &grant, capability).await)
+            Err(record::refusal(app, request, context, &grant, capability).await)
         }
         // Entering takes what was proven as it is.
         Some(Refusal::Unproven(_)) => Err(Problem::new(Kind::INVALID_TOKEN)),
@@ -140,63 +147,6 @@ fn enter(
 pub(crate) fn learn(app: &App, context: &RequestContext, status: StatusCode) {
     if let (StatusCode::UNAUTHORIZED, Some(print)) = (status, context.print.get()) {
         app.proofs.forget(&print);
-    }
-}
-
-/// Has the tenant check that the credential still stands, and write down that a privileged capability
-/// was refused; says what to answer. Whose rights changed is told so, not that they are forbidden.
-async fn on_record(
-    app: &App,
-    request: &ServiceRequest,
-    context: &RequestContext,
-    grant: &Grant,
-    capability: &'static Capability,
-) -> Problem {
-    let origin = context.origin(request.headers());
-    let target = target(context, request.path());
-    let recorded = match app.tenants.find(grant.tenant()).await {
-        Ok(tenant) if capability.privileged => {
-            tenant.record_refusal(grant, origin, capability, target).await
-        }
-        // A key was proven for this very request.
-        Ok(_) if grant.service().is_some() => Ok(()),
-        Ok(tenant) => match grant.permit(grant.tenant()) {
-            Ok(permit) => tenant.query(permit, CheckStanding::<ReadOwnProfile>::default()).await,
-            Err(denied) => return Problem::internal(denied),
-        },
-        Err(error) => Err(error),
-    };
-    match recorded {
-        Ok(()) => Problem::new(Kind::FORBIDDEN).with("action", capability.name),
-        // Not on record, so not answered as if it were: the token is stale, or the tenant is away.
-        Err(error) => error.into(),
-    }
-}
-
-/// What a refused request was about: the record in its path, or else the kind of resource.
-fn target(context: &RequestContext, path: &str) -> Named {
-    const KINDS: [(&str, &str); 12] = [
-        ("fm_", "form"),
-        ("sb_", "submission"),
-        ("us_", "user"),
-        ("tm_", "team"),
-        ("ak_", "api-key"),
-        ("iv_", "invite"),
-        ("in_", "integration"),
-        ("tn_", "tenant"),
-        ("se_", "session"),
-        ("ev_", "event"),
-        ("rs_", "restore"),
-        ("ex_", "export"),
-    ];
-    let texts = context.params.of(path);
-    let id = texts[..context.params.len()].last().filter(|text| text.len() <= 40);
-    let known = id.and_then(|id| {
-        KINDS.iter().find(|(prefix, _)| id.starts_with(prefix)).map(|kind| (kind.1, id))
-    });
-    match known {
-        Some((kind, id)) => Named::new(kind, id),
-        None => Named::new("route", context.route.id),
     }
 }
 

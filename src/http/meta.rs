@@ -129,6 +129,8 @@ struct CapabilityView {
     privileged: bool,
     /// Whether an API key can have it, as one of its scopes.
     api_keys: bool,
+    /// Whether a support session has it: `always`, `approved` where the tenant has to approve it, or null.
+    support: Option<&'static str>,
 }
 
 /// A kind of problem.
@@ -234,6 +236,11 @@ async fn capabilities() -> Result<HttpResponse, Problem> {
             .collect(),
         privileged: row.privileged,
         api_keys: row.is_scope(),
+        support: match (row.is_shown_to_support(), row.takes_consent()) {
+            (true, _) => Some("always"),
+            (_, true) => Some("approved"),
+            _ => None,
+        },
     });
     let matrix = Matrix {
         roles: Role::ALL.into_iter().map(Role::name).collect(),

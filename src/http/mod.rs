@@ -57,6 +57,7 @@ pub mod platform;
 pub mod recovery;
 pub mod restores;
 pub mod submissions;
+pub mod support;
 pub mod teams;
 pub mod tenant;
 pub mod usage;

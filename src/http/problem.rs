@@ -82,6 +82,9 @@ kinds! {
     TOO_MANY_SECRETS: "too-many-secrets", CONFLICT, "Too many active secrets", "Remove an old secret of the integration first.";
     INTEGRATION_DISABLED: "integration-disabled", CONFLICT, "The integration is switched off", "Switch it on first.";
     TOO_MANY_API_KEYS: "too-many-api-keys", CONFLICT, "Too many API keys", "As many API keys as a tenant may have are there. Revoke one that nobody uses.";
+    TOO_MANY_SUPPORT_SESSIONS: "too-many-support-sessions", CONFLICT, "Too many support sessions", "As many support sessions as a tenant keeps at once wait or are open. End some first.";
+    SUPPORT_NOT_OPEN: "support-not-open", CONFLICT, "The support session is not open", "It waits to be approved, was refused or ended, or has run out. Read how far it is; ask for a new one.";
+    SUPPORT_DECIDED: "support-decided", CONFLICT, "The support session is not waiting", "It was approved or refused before, was ended, or has run out. An open one can be ended.";
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
@@ -303,6 +306,9 @@ impl From<Conflict> for &'static Kind {
             Conflict::TooManySecrets => Kind::TOO_MANY_SECRETS,
             Conflict::IntegrationDisabled => Kind::INTEGRATION_DISABLED,
             Conflict::TooManyApiKeys => Kind::TOO_MANY_API_KEYS,
+            Conflict::TooManySupportSessions => Kind::TOO_MANY_SUPPORT_SESSIONS,
+            Conflict::SupportNotOpen => Kind::SUPPORT_NOT_OPEN,
+            Conflict::SupportDecided => Kind::SUPPORT_DECIDED,
             Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
             Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
     account, api_keys, audit, auth, exports, forms, hooks, integrations, invites, me, members,
-    meta, mfa, platform, recovery, restores, submissions, teams, tenant, usage,
+    meta, mfa, platform, recovery, restores, submissions, support, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -294,6 +294,7 @@ const GROUPS: &[&[Route]] = &[
     integrations::ROUTES,
     hooks::ROUTES,
     platform::ROUTES,
+    support::ROUTES,
     account::ROUTES,
     meta::ROUTES,
 ];

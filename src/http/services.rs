@@ -8,7 +8,7 @@ use actors::call::Origin;
 use actors::permit::{Grant, Permit};
 use actors::tenant::api_keys::commands::NoteApiKeyUse;
 use actors::tenant::api_keys::queries::ProveApiKey;
-use actors::tenant::api_keys::text::{PREFIX, PresentedKey};
+use actors::tenant::api_keys::text::PresentedKey;
 use actors::tenant::error::TenantError;
 use actors::tenant::handle::TenantHandle;
 
@@ -16,11 +16,6 @@ use crate::http::app::App;
 use crate::http::cookies::door_or_platform;
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
-
-/// Whether a bearer token is an API key by its form.
-pub(crate) fn is_api_key(token: &str) -> bool {
-    token.starts_with(PREFIX)
-}
 
 /// Has the tenant prove a key: as whom it asks, and until when to remember that. Nothing, whatever is
 /// wrong with it.

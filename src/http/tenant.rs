@@ -31,7 +31,7 @@ pub const ROUTES: &[Route] = &[
         Access::Tenant(UpdateTenant::ROW),
         || web::patch().to(update),
     )
-    .summary("Change whether everybody needs a second factor; owners: the tenant's name as well")
+    .summary("Change whether everybody needs a second factor and whether support has to be approved; owners: the tenant's name as well")
     .body::<UpdateTenantBody>(r#"{"mfa_required":false}"#)
     .guarded()
     .answers::<TenantView>(200),
@@ -67,6 +67,9 @@ pub struct UpdateTenantBody {
     /// it off.
     #[serde(default)]
     pub mfa_required: Option<bool>,
+    /// Whether somebody of the tenant has to approve each support session; only owners switch it off.
+    #[serde(default)]
+    pub support_approval: Option<bool>,
 }
 
 async fn read(request: HttpRequest, allowed: Allowed<ReadTenant>) -> Result<HttpResponse, Problem> {
@@ -78,8 +81,8 @@ async fn update(
     IfMatch(if_match): IfMatch,
     Json(body): Json<UpdateTenantBody>,
 ) -> Result<HttpResponse, Problem> {
-    let UpdateTenantBody { name, mfa_required } = body;
-    let command = UpdateProfile { name, mfa_required, if_match };
+    let UpdateTenantBody { name, mfa_required, support_approval } = body;
+    let command = UpdateProfile { name, mfa_required, support_approval, if_match };
     Ok(answer::updated(allowed.command(command).await?))
 }
 

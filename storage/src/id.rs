@@ -128,6 +128,8 @@ ids! {
     SecretId = "sk";
     /// An API key: names it, without what proves it.
     ApiKeyId = "ak";
+    /// A support session: somebody of the platform looks into a tenant, for a while.
+    SupportId = "ss";
     /// A restore of a tenant to an earlier time.
     RestoreId = "rs";
     /// An export of a tenant by its own people.

@@ -9,7 +9,7 @@
 
 use crate::id::{
     ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
-    SessionId, SubmissionId, TeamId, TenantId, TicketId, UserId,
+    SessionId, SubmissionId, SupportId, TeamId, TenantId, TicketId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -69,6 +69,8 @@ keys! {
     Mail = b'M', false { id: MailId };
     /// A single-use link that was mailed to a person.
     Ticket = b'R', false { user: UserId, id: TicketId };
+    /// A support session: in its tenant as it stands, in the platform's compartment as it was asked for.
+    Support = b'S', false { id: SupportId };
     /// Audit entries of one record, by the first one's sequence number.
     Audit = b'a', false { seq: u64 };
     /// Points from a form to the audit rows that mention it.

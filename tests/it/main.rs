@@ -43,6 +43,7 @@ mod roles;
 mod sealed;
 mod struck;
 mod supervision;
+mod support;
 mod tamper;
 mod tls;
 mod travel;

@@ -9,15 +9,16 @@ use actors::permit::{CAPABILITIES, Role, Scopes};
 use bulkhead::http::routes::{Access, ROUTES, Route};
 use serde_json::json;
 
-use self::page::{COLUMNS, KEY, Page};
+use self::page::{COLUMNS, KEY, Page, SUPPORT};
 use crate::kit::{
     Client, Fixture, PASSWORD, Reply, Tenant, World, api_key, ends_the_caller, in_walking_order,
+    support_session,
 };
 
 pub mod page;
 
 /// Everybody who calls. One more is one more entry here, and an arm in each `match` below.
-const PRINCIPALS: [Principal; 10] = [
+const PRINCIPALS: [Principal; 11] = [
     Principal::Person(Role::Owner),
     Principal::Person(Role::Admin),
     Principal::Person(Role::Member),
@@ -26,6 +27,7 @@ const PRINCIPALS: [Principal; 10] = [
     Principal::Person(Role::PlatformAdmin),
     Principal::KeyWithEverything,
     Principal::KeyWithTheRest,
+    Principal::Support,
     Principal::Nobody,
     Principal::SuspendedOwner,
 ];
@@ -38,6 +40,8 @@ enum Principal {
     KeyWithEverything,
     /// An API key with all but the one scope that the route takes.
     KeyWithTheRest,
+    /// A platform administrator in a support session with all that one can have.
+    Support,
     /// No credential.
     Nobody,
     /// The owner of a tenant that the platform suspended.
@@ -95,6 +99,7 @@ impl Principal {
             Self::Person(role) => by(role.name()),
             Self::KeyWithEverything => by(KEY),
             Self::KeyWithTheRest => Outcome::Forbidden,
+            Self::Support => by(SUPPORT),
             Self::Nobody => Outcome::NoCredential,
             Self::SuspendedOwner => Outcome::Suspended,
         }
@@ -110,6 +115,7 @@ struct Stage {
     everything: Client,
     /// A key without one scope, by that scope.
     rest: Vec<(&'static str, Client)>,
+    support: Client,
     suspended: Client,
 }
 
@@ -135,8 +141,10 @@ impl Stage {
             (*scope, api_key(&tenant.owner, &others).0)
         };
         let rest = all.iter().map(without).collect();
+        let extra: Vec<_> = Scopes::with_consent().names().collect();
+        let support = support_session(&platform, &tenant, &extra);
         let suspended = halted.owner;
-        Self { world, tenant, submitter, people, everything, rest, suspended }
+        Self { world, tenant, submitter, people, everything, rest, support, suspended }
     }
 
     /// The principal's own client, with a new session if the route would end the one it has.
@@ -159,6 +167,7 @@ impl Stage {
                 let known = self.rest.iter().find(|(scope, _)| capability == Some(scope));
                 known.map_or(&self.everything, |(_, key)| key).clone()
             }
+            Principal::Support => self.support.clone(),
             Principal::Nobody => self.world.client.clone(),
             Principal::SuspendedOwner => self.suspended.clone(),
         }
@@ -305,6 +314,7 @@ fn the_published_matrix_is_the_one_on_the_page() {
             assert_eq!(page.allows(name, role.name()), is_published, "{name} {role}");
         }
         assert_eq!(json!(page.allows(name, KEY)), row["api_keys"], "{name}");
+        assert_eq!(page.allows(name, SUPPORT), row["support"] != json!(null), "{name}");
     }
     for action in published["form_actions"].as_array().expect("a list") {
         let levels = action["levels"].as_array().expect("a list");

@@ -39,7 +39,7 @@ impl Scopes {
         Self::of(|capability| capability.is_scope() && capability.roles.contains(role))
     }
 
-    fn of(wanted: impl Fn(&Capability) -> bool) -> Self {
+    pub(super) fn of(wanted: impl Fn(&Capability) -> bool) -> Self {
         let at = CAPABILITIES.iter().enumerate().filter(|(_, row)| wanted(row));
         Self(at.fold(0, |bits, (at, _)| bits | 1 << at))
     }
@@ -96,7 +96,7 @@ impl Capability {
         self.roles.contains(Role::Admin)
             && !self.roles.contains(Role::PlatformAdmin)
             && !self.name.starts_with("api-keys:")
-            && self.name != "tenant:update"
+            && !["tenant:update", "support:decide"].contains(&self.name)
     }
 }
 

@@ -215,6 +215,7 @@ mod tests {
                 trial_ends_ms,
                 version: 1,
                 mfa_required: false,
+                support_approval: false,
             };
             (TenantId::new(id, [0; 10]), Told { profile: Arc::new(profile), used })
         };

@@ -134,6 +134,7 @@ impl Tenants {
             trial_ends_ms: directory::trial_ends_ms(now_ms, days),
             version: 1,
             mfa_required: false,
+            support_approval: false,
         }
     }
 

@@ -211,6 +211,8 @@ pub struct Caller {
     pub is_creator: bool,
     /// Whether a key of theirs asks, and not they themselves.
     pub is_service: bool,
+    /// Whether it is somebody of the platform: no grant is theirs.
+    pub is_support: bool,
 }
 
 impl Caller {
@@ -250,17 +252,22 @@ impl Caller {
         let user = match cx.principal() {
             Principal::User(user) => Some(user.user),
             Principal::Service(service) => Some(service.user),
-            Principal::Anonymous | Principal::Sender | Principal::System(_) => None,
+            Principal::Support(_)
+            | Principal::Anonymous
+            | Principal::Sender
+            | Principal::System(_) => None,
         };
         let is_service = matches!(cx.principal(), Principal::Service(_));
-        Self { user, role: cx.role(), teams: Vec::new(), is_creator: false, is_service }
+        let is_support = matches!(cx.principal(), Principal::Support(_));
+        let role = cx.role();
+        Self { user, role, teams: Vec::new(), is_creator: false, is_service, is_support }
     }
 
     /// Whether a grant to `holder` is a grant to the caller.
     pub fn is(&self, holder: &Holder) -> bool {
         match holder {
             Holder::User(user) => self.user == Some(*user),
-            Holder::Role(role) => self.role == *role,
+            Holder::Role(role) => self.role == *role && !self.is_support,
             Holder::Team(team) => self.teams.contains(team),
         }
     }

@@ -18,6 +18,7 @@ use crate::tenant::cx::Reads;
 use crate::tenant::error::TenantError;
 use crate::tenant::factors;
 use crate::tenant::people::{SessionRow, UserRow};
+use crate::tenant::support;
 
 /// What is asked for, as far as it decides who may ask.
 pub(crate) struct Asked {
@@ -43,6 +44,7 @@ pub(crate) fn current<R: Reads>(
         Principal::Service(service) => {
             api_keys::current(cx, service, asked.capability, may_use_cache).map(Some)
         }
+        Principal::Support(session) => support::current(cx, session, asked.capability).map(Some),
         Principal::Anonymous | Principal::Sender | Principal::System(_) => Ok(None),
     }
 }

@@ -103,11 +103,14 @@ pub trait Reads {
             _ => Err(TenantError::StaleCredential),
         }
     }
-    /// The asker's role; an API key has that of who made it, the node itself acts as owner.
+    /// The asker's role; an API key has that of who made it, the node itself acts as owner, and somebody
+    /// of the platform as member.
     fn role(&self) -> Role {
         match self.principal() {
             Principal::User(user) => user.role,
             Principal::Service(service) => service.role,
+            // What a session shows and changes, members do; its scopes say how much of that.
+            Principal::Support(_) => Role::Member,
             Principal::System(_) => Role::Owner,
             Principal::Anonymous | Principal::Sender => Role::Customer,
         }
@@ -282,6 +285,10 @@ impl Cx<'_, '_> {
                 Named { email: self.email_of(user), ..Named::new("user", user) }
             }
             Principal::Service(service) => Named::new("api-key", service.key),
+            Principal::Support(support) => Named {
+                email: Some(support.email.to_string()),
+                ..Named::new("support", support.session)
+            },
             Principal::Anonymous => Named::new("anonymous", "-"),
             Principal::Sender => Named::new("sender", "-"),
             Principal::System(reason) => Named::new("system", reason),

@@ -44,6 +44,12 @@ pub enum Conflict {
     TooManyExports,
     /// As many API keys as a tenant may have are there.
     TooManyApiKeys,
+    /// As many support sessions as a tenant keeps wait or are open.
+    TooManySupportSessions,
+    /// The support session waits, was refused, was ended or has run out.
+    SupportNotOpen,
+    /// The support session was decided on before, or has run out.
+    SupportDecided,
     /// The export is not written yet, or could not be.
     ExportNotReady,
     /// Everybody here needs a second factor: it can be replaced, and not removed.

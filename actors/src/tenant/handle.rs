@@ -17,6 +17,7 @@ use crate::permit::{Capability, Grant, Operate, Permit, Principal};
 use crate::tenant::cx::{Command, Cx, Query};
 use crate::tenant::error::TenantError;
 use crate::tenant::job::{CommandJob, Job, QueryJob, Work};
+use crate::tenant::support::using::RecordSupportUse;
 use crate::tenant::{Stats, Tenant};
 
 /// Set when the tenant takes no more jobs.
@@ -139,9 +140,30 @@ impl TenantHandle {
         capability: &'static Capability,
         target: Named,
     ) -> Result<(), TenantError> {
+        self.record(grant, origin, RecordRefusal { capability, target }).await
+    }
+
+    /// Writes to the tenant's own log that somebody of the platform is about to see or change something.
+    ///
+    /// # Errors
+    /// Whatever the tenant answers; then nothing may be shown.
+    pub async fn record_support_use(
+        &self,
+        grant: &Grant,
+        origin: Origin,
+        route: &'static str,
+        about: Named,
+    ) -> Result<(), TenantError> {
+        self.record(grant, origin, RecordSupportUse { route, about }).await
+    }
+
+    /// Has something written down in the name of whoever a grant is for.
+    async fn record<C>(&self, grant: &Grant, origin: Origin, command: C) -> Result<(), TenantError>
+    where
+        C: Command<Action = Operate, Reply = ()>,
+    {
         assert_eq!(grant.tenant(), self.tenant, "a grant of another tenant");
         let (reply, answer) = oneshot::channel();
-        let command = RecordRefusal { capability, target };
         let work = Work::Write(Box::new(CommandJob::new(command, None, reply)));
         self.ask(grant.principal(), origin, work, answer).await.map(|_| ())
     }

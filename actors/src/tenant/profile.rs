@@ -41,6 +41,9 @@ pub struct TenantView {
     /// Whether everybody needs a second factor.
     #[serde(default)]
     pub mfa_required: bool,
+    /// Whether somebody of the tenant has to approve each support session.
+    #[serde(default)]
+    pub support_approval: bool,
 }
 
 impl TenantView {
@@ -55,6 +58,7 @@ impl TenantView {
             created_at: rfc3339(profile.created_ms),
             trial_ends_at: profile.trial_ends_ms.map(rfc3339),
             mfa_required: profile.mfa_required || id == TenantId::PLATFORM,
+            support_approval: profile.support_approval,
         }
     }
     /// The view of the tenant that is asked.
@@ -128,14 +132,17 @@ impl Query for ReadProfile {
     }
 }
 
-/// Changes the tenant's name, and whether everybody needs a second factor. Administrators only switch
-/// that on; the rest is the owners'.
-#[derive(Debug)]
+/// Changes the tenant's name, whether everybody needs a second factor, and whether support sessions have to be
+/// approved. Administrators only switch these on; the rest is the owners'.
+#[derive(Debug, Default)]
 pub struct UpdateProfile {
     /// The new name; absent: unchanged.
     pub name: Option<String>,
     /// Whether everybody needs a second factor, from the next message on; absent: unchanged.
     pub mfa_required: Option<bool>,
+    /// Whether somebody of the tenant has to approve each support session that is asked for from now on;
+    /// absent: unchanged.
+    pub support_approval: Option<bool>,
     /// The version the caller saw.
     pub if_match: Option<u64>,
 }
@@ -156,6 +163,7 @@ impl Command for UpdateProfile {
         }
         let name = self.name.filter(|name| *name != changed.name);
         let policy = self.mfa_required.filter(|required| *required != changed.mfa_required);
+        let approval = self.support_approval.filter(|asked| *asked != changed.support_approval);
         if cx.role() < Role::Owner {
             if name.is_some() {
                 return Err(TenantError::Forbidden { action: "tenant:rename" });
@@ -163,8 +171,11 @@ impl Command for UpdateProfile {
             if policy == Some(false) {
                 return Err(TenantError::Forbidden { action: "tenant:mfa-off" });
             }
+            if approval == Some(false) {
+                return Err(TenantError::Forbidden { action: "tenant:support-approval-off" });
+            }
         }
-        if name.is_none() && policy.is_none() {
+        if name.is_none() && policy.is_none() && approval.is_none() {
             return document(cx);
         }
         let target = Named::new("tenant", cx.tenant());
@@ -177,6 +188,11 @@ impl Command for UpdateProfile {
         if let Some(required) = policy {
             cx.audit(Draft::success("tenant.mfa_policy", target).with("required", required));
             changed.mfa_required = required;
+        }
+        if let Some(required) = approval {
+            let target = Named::new("tenant", cx.tenant());
+            cx.audit(Draft::success("tenant.support_policy", target).with("required", required));
+            changed.support_approval = required;
         }
         changed.version += 1;
         cx.state_mut().profile = Some(Arc::new(changed));

@@ -250,6 +250,7 @@ pub(crate) fn is_timeless(key: &Key) -> bool {
             | Key::Session { .. }
             | Key::ApiKey { .. }
             | Key::Invite { .. }
+            | Key::Support { .. }
             | Key::Mail { .. }
             | Key::Ticket { .. }
             | Key::Directory { .. }

@@ -31,6 +31,9 @@ pub struct Profile {
     /// Whether everybody needs a second factor.
     #[serde(default)]
     pub mfa_required: bool,
+    /// Whether somebody of the tenant has to approve each support session.
+    #[serde(default)]
+    pub support_approval: bool,
 }
 
 /// The end of the audit chain.

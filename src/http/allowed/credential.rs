@@ -1,13 +1,12 @@
-//! The credential of a request: exactly one `Authorization: Bearer` header with an access token or an API key,
-//! or, without such a header, a browser's session cookie.
+//! The credential of a request: exactly one `Authorization: Bearer` header with an access token, an API key or the
+//! token of a support session; or, without such a header, a browser's session cookie.
 //!
-//! An access token proves itself. An API key and a cookie are proven by their tenant, and known on this thread
-//! for a while. Says nothing of why a credential is not good.
+//! An access token proves itself. The others are proven by their tenant, and known on this thread for a while. Says nothing of why a credential is not good.
 
 use actix_web::dev::ServiceRequest;
 use actix_web::http::header;
 use actors::permit::Grant;
-use actors::tenant::api_keys::text::PresentedKey;
+use actors::tenant::api_keys::text::{PresentedKey, PresentedSupport};
 use actors::tenant::sessions::cookie::SessionCookie;
 
 use crate::http::app::App;
@@ -15,6 +14,7 @@ use crate::http::cookies;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::RequestContext;
 use crate::http::services;
+use crate::http::support;
 use crate::http::tokens::TokenError;
 use crate::limits::TOKEN_BYTES_MAX;
 
@@ -30,6 +30,8 @@ pub(super) enum Credential {
 pub(super) enum Unproven {
     /// An API key.
     Key(PresentedKey),
+    /// The token of a support session.
+    Support(PresentedSupport),
     /// A browser's cookie.
     Cookie(SessionCookie),
 }
@@ -64,9 +66,14 @@ pub(super) fn read(
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(missing());
     }
-    if services::is_api_key(token) {
+    if PresentedKey::is_one(token) {
         return remembered(app, context, token, suffices, || {
             PresentedKey::parse(token).map(Unproven::Key)
+        });
+    }
+    if PresentedSupport::is_one(token) {
+        return remembered(app, context, token, suffices, || {
+            PresentedSupport::parse(token).map(Unproven::Support)
         });
     }
     let verified = app.tokens.verify(token, app.env.now_ms());
@@ -101,6 +108,7 @@ pub(super) async fn prove(
 ) -> Result<Grant, Problem> {
     let proven = match unproven {
         Unproven::Key(presented) => services::prove(app, presented).await?,
+        Unproven::Support(presented) => support::prove(app, presented).await?,
         Unproven::Cookie(cookie) => {
             cookies::prove(app, context.origin(request.headers()), cookie).await?
         }

@@ -26,6 +26,7 @@ fn samples() -> Vec<Key> {
         Key::Invite { id: id(0x10) },
         Key::Mail { id: id(0x10) },
         Key::Ticket { user: id(0x10), id: id(0x20) },
+        Key::Support { id: id(0x10) },
         Key::Audit { seq },
         Key::AuditTrail { form: id(0x10), seq },
         Key::Comment { submission: id(0x10), id: id(0x20) },

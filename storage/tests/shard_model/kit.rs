@@ -8,7 +8,7 @@ use proptest::prelude::{Strategy, any, prop_oneof};
 use storage::disk::fault::FaultDisk;
 use storage::id::{
     ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
-    SessionId, SubmissionId, TeamId, TenantId, TicketId, UserId,
+    SessionId, SubmissionId, SupportId, TeamId, TenantId, TicketId, UserId,
 };
 use storage::keys::Key;
 use storage::keystore::KeyStore;
@@ -76,6 +76,7 @@ pub fn any_key() -> impl Strategy<Value = Key> {
         seq().prop_map(|first| Key::AuditChunk { first }),
         id().prop_map(|a| Key::Invite { id: InviteId::from_bytes(a) }),
         id().prop_map(|a| Key::Mail { id: MailId::from_bytes(a) }),
+        id().prop_map(|a| Key::Support { id: SupportId::from_bytes(a) }),
         (id(), id()).prop_map(|(a, b)| Key::Ticket {
             user: UserId::from_bytes(a),
             id: TicketId::from_bytes(b)

@@ -31,5 +31,8 @@ pub use parallel::at_once;
 pub use peers::{Library, Otplib, Peers, SIGNERS, Signing};
 pub use process::{Launcher, Outcome, Process};
 pub use stores::{BUCKET, Emulator, ScriptedStore, service_account};
-pub use walk::{Fixture, ends_the_caller, exported, in_walking_order, restore_to, restored};
+pub use walk::{
+    Fixture, ask_support, ends_the_caller, exported, in_walking_order, restore_to, restored,
+    support_session,
+};
 pub use world::{PASSWORD, Tenant, World, WorldOptions, api_key, name_schema};

@@ -24,6 +24,7 @@ pub struct Fixture {
     restore: String,
     export: String,
     tenant: String,
+    support: String,
     serial: usize,
 }
 
@@ -92,8 +93,13 @@ impl Fixture {
         if path.contains("{integration}") {
             fixture.make_integration(world, tenant, route);
         }
-        if route.id.starts_with("platform.") && path.contains("{") {
+        if route.id.starts_with("platform.") {
             fixture.tenant = tenant.id.clone();
+        }
+        if path.contains("{support}") {
+            let is_waiting = ["support.approve", "support.deny"].contains(&route.id);
+            let asked = ask_support(&world.platform_admin(), tenant, &[], is_waiting);
+            fixture.support = asked.str("/id");
         }
         fixture
     }
@@ -130,6 +136,7 @@ impl Fixture {
             restore: id("rs"),
             export: id("ex"),
             tenant: id("tn"),
+            support: id("ss"),
             serial,
         }
     }
@@ -154,6 +161,7 @@ impl Fixture {
             .replace("{restore}", &self.restore)
             .replace("{export}", &self.export)
             .replace("{tenant}", &self.tenant)
+            .replace("{support}", &self.support)
             .replace("{page}", "reset")
             .replace("{seq}", "1")
     }
@@ -171,6 +179,7 @@ impl Fixture {
             // Back to what is: whoever may ask changes nothing by it.
             "restores.request" => body["at"] = json!(now()),
             "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
+            "platform.ask-support" => body["tenant"] = json!(self.tenant),
             "platform.create-tenant" => {
                 body["slug"] = json!(format!("sample-{serial}"));
             }
@@ -256,6 +265,24 @@ pub fn restored(reader: &Client, id: &str) -> Reply {
         let reply = reader.call("GET", &format!("/v1/tenant/restores/{id}"), None);
         (reply.status == 200 && reply.str("/status") != "running").then_some(reply)
     })
+}
+
+/// Asks to look into a tenant.
+pub fn ask_support(platform: &Client, tenant: &Tenant, scopes: &[&str], approval: bool) -> Reply {
+    let body = json!({
+        "tenant": tenant.slug, "reason": "a walk", "ticket": "CASE-1", "minutes": 60,
+        "scopes": scopes, "approval": approval,
+    });
+    platform.post("/v1/platform/support-sessions", body, 201)
+}
+
+/// Somebody of the platform in an open support session with those scopes beside the usual ones.
+pub fn support_session(platform: &Client, tenant: &Tenant, scopes: &[&str]) -> Client {
+    let asked = ask_support(platform, tenant, scopes, true);
+    let id = asked.str("/id");
+    tenant.owner.act(&format!("/v1/support-sessions/{id}/approve"), 200);
+    let taken = platform.act(&format!("/v1/platform/support-sessions/{id}/token"), 200);
+    platform.with_token(&taken.str("/access_token"))
 }
 
 fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> String {

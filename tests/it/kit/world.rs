@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use actors::env::{Clock, Env, Faults, SystemClock};
@@ -88,6 +88,7 @@ pub struct World {
     clock: Arc<dyn Clock>,
     /// What people hold beside their passwords, by tenant and address.
     authenticators: Mutex<HashMap<String, Arc<Authenticator>>>,
+    platform: OnceLock<Client>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     // Last: the directory goes when the node is gone.
@@ -143,6 +144,7 @@ impl World {
             dir,
             clock,
             authenticators: Mutex::default(),
+            platform: OnceLock::new(),
             stop: Some(stop),
             thread: Some(thread),
             _home: home,
@@ -219,8 +221,8 @@ impl World {
     /// that all of them need.
     pub fn platform_admin(&self) -> Client {
         let (slug, email) = ("platform", "root@platform.example");
-        let newcomer = self.new_platform_admin(email);
-        self.enrol(slug, email, &newcomer)
+        let made = || self.enrol(slug, email, &self.new_platform_admin(email));
+        self.platform.get_or_init(made).clone()
     }
 
     /// A platform administrator who has not enrolled a second factor yet.

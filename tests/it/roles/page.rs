@@ -9,9 +9,11 @@ use actors::tenant::acl::{FormAction, Level};
 const TEXT: &str = include_str!("../../../docs/roles.md");
 /// The column for API keys.
 pub const KEY: &str = "API key";
+/// The column for support sessions.
+pub const SUPPORT: &str = "support";
 /// The columns of the matrix.
-pub const COLUMNS: [&str; 7] =
-    ["owner", "admin", "member", "viewer", "customer", "platform-admin", KEY];
+pub const COLUMNS: [&str; 8] =
+    ["owner", "admin", "member", "viewer", "customer", "platform-admin", SUPPORT, KEY];
 const YES: &str = "✓";
 const NO: &str = "–";
 
@@ -30,14 +32,16 @@ Who may do what. The tables are those that the server checks (`actors/src/permit
 | viewer | may look, not touch |
 | customer | an end user outside the organisation: own records only |
 | platform-admin | runs the platform from a compartment of its own; sees no tenant's content |
+| support | a platform administrator in a support session: for a reason, for a while, in the tenant's own log; no form with an access list |
 | API key | a program in the place of whoever made it, with the scopes it was given, as far as that person still has them |
 
 Without a credential nothing of a tenant can be had (`401`). Of a suspended tenant nobody of it has anything (`403`, `tenant-suspended`).
 
 ## Capabilities
 
-A refusal of a capability in *italics* is written to the tenant's audit log. The last column says whether an API key can have it, as a scope. The three
-without a role are not for people: signing in, delivering a webhook and running the node.
+A refusal of a capability in *italics* is written to the tenant's audit log. The last column says whether an API key can have it, as a scope; that for
+support, what a session can show, and of changes, what it can make if the tenant approved them. The three without a role are not for people: signing in,
+delivering a webhook and running the node.
 
 ";
 
@@ -116,6 +120,7 @@ fn made() -> String {
             if row.privileged { format!("*`{}`*", row.name) } else { format!("`{}`", row.name) };
         let cell = |column: &&str| match Role::parse(column) {
             Some(role) => row.roles.contains(role),
+            None if *column == SUPPORT => row.is_shown_to_support() || row.takes_consent(),
             None => row.is_scope(),
         };
         line(&mut text, &name, COLUMNS.iter().map(cell), row.means);

@@ -14,7 +14,14 @@ fn team(n: u8) -> TeamId {
 }
 
 fn caller(role: Role) -> Caller {
-    Caller { user: Some(user(1)), role, teams: Vec::new(), is_creator: false, is_service: false }
+    Caller {
+        user: Some(user(1)),
+        role,
+        teams: Vec::new(),
+        is_creator: false,
+        is_service: false,
+        is_support: false,
+    }
 }
 
 fn grant(holder: Holder, level: Level) -> FormGrant {

@@ -121,6 +121,7 @@ impl Stage {
             trial_ends_ms: None,
             version: 1,
             mfa_required: false,
+            support_approval: false,
         };
         let found = Found { profile, owner: None, role: Role::Owner, is_repeatable: false };
         let founded = stage.send_as("found", None, found);

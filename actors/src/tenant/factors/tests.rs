@@ -303,7 +303,7 @@ fn wrong_passwords_are_written_down_and_nothing_secret_ever_is() {
 fn where_everybody_needs_one_it_is_replaced_and_not_removed() {
     let mut ann = Ann::enrolled();
     assert!(!ann.view().required);
-    let command = UpdateProfile { name: None, mfa_required: Some(true), if_match: None };
+    let command = UpdateProfile { mfa_required: Some(true), ..UpdateProfile::default() };
     ann.scene.run(&holder(&ann.opened), command).unwrap();
     assert!(ann.view().required);
     let code = ann.code(0);
@@ -318,7 +318,7 @@ fn administrators_ask_everybody_for_one_and_only_owners_stop_to() {
     let owner = person(scene.add("ann@example.org", Role::Owner), Role::Owner);
     let admin = person(scene.add("bob@example.org", Role::Admin), Role::Admin);
     let set = |scene: &mut Scene, who: &Principal, required: bool| {
-        let command = UpdateProfile { name: None, mfa_required: Some(required), if_match: None };
+        let command = UpdateProfile { mfa_required: Some(required), ..UpdateProfile::default() };
         scene.run(who, command).map(|document| document.version)
     };
     assert_eq!(set(&mut scene, &admin, false).unwrap(), 1, "it was off already");
@@ -328,11 +328,8 @@ fn administrators_ask_everybody_for_one_and_only_owners_stop_to() {
     assert!(matches!(off, Err(TenantError::Forbidden { action: "tenant:mfa-off" })));
     assert_eq!(set(&mut scene, &owner, false).unwrap(), 3);
     assert_eq!(scene.noted("tenant.mfa_policy"), 2);
-    let rename = |name: &str| UpdateProfile {
-        name: Some(name.to_owned()),
-        mfa_required: None,
-        if_match: None,
-    };
+    let rename =
+        |name: &str| UpdateProfile { name: Some(name.to_owned()), ..UpdateProfile::default() };
     let renamed = scene.run(&admin, rename("Theirs"));
     assert!(matches!(renamed, Err(TenantError::Forbidden { action: "tenant:rename" })));
     scene.run(&owner, rename("Ours")).unwrap();

@@ -51,6 +51,7 @@ impl Scene {
             trial_ends_ms: None,
             version: 1,
             mfa_required: false,
+            support_approval: false,
         };
         Self {
             shard: store.own_shard(tenant).unwrap(),
@@ -109,7 +110,16 @@ impl Scene {
         principal: &Principal,
         query: Q,
     ) -> Result<Q::Reply, TenantError> {
-        query.run(&mut ReadCx {
+        self.read(principal, |cx| query.run(cx))
+    }
+
+    /// Looks at what is there, as somebody.
+    pub(crate) fn read<T>(
+        &mut self,
+        principal: &Principal,
+        look: impl FnOnce(&mut ReadCx<'_>) -> T,
+    ) -> T {
+        look(&mut ReadCx {
             shard: &self.shard,
             state: &self.state,
             principal,

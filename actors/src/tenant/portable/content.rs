@@ -68,6 +68,7 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::Restore { .. }
         | Key::Session { .. }
         | Key::Slug { .. }
+        | Key::Support { .. }
         | Key::UserByEmail { .. } => Part::Place,
     }
 }

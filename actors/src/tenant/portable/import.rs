@@ -87,6 +87,7 @@ impl Place {
             trial_ends_ms: was.trial_ends_ms,
             version: was.version + 1,
             mfa_required: was.mfa_required,
+            support_approval: was.support_approval,
         }
     }
 }

@@ -39,6 +39,7 @@ fn state(audit: AuditHead) -> TenantState {
         trial_ends_ms: None,
         version: 1,
         mfa_required: false,
+        support_approval: false,
     };
     TenantState { profile: Some(Arc::new(profile)), audit, ..TenantState::default() }
 }
