@@ -26,7 +26,7 @@ fn acts(
         ("read", "GET", place.clone(), None),
         ("submit", "POST", format!("{place}/submissions"), data("own")),
         ("edit", "PATCH", place.clone(), Some(json!({"title": "Changed"}))),
-        ("edit-submissions", "PATCH", edited.clone(), data("changed")),
+        ("edit-submissions", "PATCH", edited, data("changed")),
         ("comment", "POST", format!("{judged}/comment"), Some(json!({"text": "Hm"}))),
         ("decide", "POST", format!("{judged}/approve"), None),
         ("see-grants", "GET", format!("{place}/acl"), None),
@@ -283,7 +283,7 @@ fn rule_7_a_changed_role_team_or_grant_counts_at_the_next_request() {
     edit(404);
     set(&acme.owner, &form, &[owner.clone(), grant("user", &ann_id, "EDITOR")], 200);
     edit(200);
-    set(&acme.owner, &form, &[owner.clone(), grant("team", &team, "EDITOR")], 200);
+    set(&acme.owner, &form, &[owner, grant("team", &team, "EDITOR")], 200);
     edit(404);
     let members =
         |ids: &[&str]| acme.owner.patch(&format!("/v1/teams/{team}"), json!({"members": ids}), 200);
