@@ -11,7 +11,7 @@ use crate::kit::{
 const CANARY: &str = "canary-of-ada";
 
 /// A tenant's last record, once no mail of anybody waits: that one was sent is a record as well.
-fn lsn(world: &World, tenant: &Tenant) -> u64 {
+pub fn lsn(world: &World, tenant: &Tenant) -> u64 {
     eventually("all mails are sent", || {
         let figures = world.ops.get("/metrics", 200).text();
         figures.lines().any(|line| line == "bulkhead_mail_tenants_waiting 0").then_some(())

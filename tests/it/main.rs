@@ -46,5 +46,6 @@ mod supervision;
 mod support;
 mod tamper;
 mod tls;
+mod token_attacks;
 mod travel;
 mod webhooks;
