@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use storage::id::{BackupId, TenantId};
 
 use crate::http::app::App;
-use crate::http::passwords::{self, Secret, Share};
+use crate::http::passwords::{self, Choice, PasswordError, Secret, Share};
 use crate::http::platform::known_tenants;
 use crate::jobs::JobStatus;
 
@@ -373,7 +373,8 @@ async fn create_user(
     person: Person,
     role: Role,
 ) -> Result<ControlReply, ControlError> {
-    let password_phc = hash(app, &person.email, person.password).await?;
+    let names = passwords::names_of(&app.tenants, tenant);
+    let password_phc = hash(app, &names, &person.email, person.password).await?;
     let handle = app.tenants.find(tenant).await?;
     let command = AddMember { email: person.email, role, password_phc };
     let answered =
@@ -388,14 +389,20 @@ fn by_the_operator<A: Action>(tenant: TenantId) -> Permit<A> {
     Permit::internal(tenant, REASON)
 }
 
-async fn hash(app: &App, email: &str, password: String) -> Result<String, ControlError> {
+async fn hash(
+    app: &App,
+    names: &[String],
+    email: &str,
+    password: String,
+) -> Result<String, ControlError> {
     let password = Secret::new(password);
     passwords::check_new("/password", &password, email)
         .map_err(|error| ControlError::invalid(format!("password {}", error.message)))?;
-    app.passwords
-        .hash(Share::Operator, &password)
-        .await
-        .map_err(|error| ControlError::Refused { message: error_chain(&error) })
+    let choice = Choice { pointer: "/password", password: &password, email, names };
+    app.passwords.hash(Share::Operator, choice).await.map_err(|error| match error {
+        PasswordError::Weak(error) => ControlError::invalid(format!("password {}", error.message)),
+        error => ControlError::Refused { message: error_chain(&error) },
+    })
 }
 
 /// Verifies on the running node: what is durable, not what its actors believe.

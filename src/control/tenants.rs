@@ -134,7 +134,7 @@ pub(super) async fn create(
     }
     let owner = match owner {
         Some(Person { email, password }) => {
-            let password_phc = hash(app, &email, password).await?;
+            let password_phc = hash(app, &[slug.clone(), name.clone()], &email, password).await?;
             Some(NewOwner { email, password_phc, is_to_verify: false })
         }
         None => None,

@@ -85,7 +85,7 @@ impl Page {
                         label for="password" { "Password" } br;
                         input #password type="password" autocomplete="new-password" minlength="10" maxlength="128" required;
                     }
-                    p { small { "10 to 128 characters. A few words that do not belong together are good." } }
+                    p { small { "10 to 128 characters, and not easy to guess. A few words that do not belong together are good." } }
                 }
                 p { button type="submit" { (self.button) } }
             }

@@ -33,7 +33,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::cookies;
 use crate::http::extract::Json;
-use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::passwords::{Choice, Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{client_ip, origin};
 use crate::http::routes::{Access, Route, Verb};
@@ -105,7 +105,7 @@ pub struct SignUpBody {
     pub tenant: SignUpTenant,
     /// The first owner's address.
     pub email: String,
-    /// Their password: 10 to 128 characters.
+    /// Their password: 10 to 128 characters, and not easy to guess.
     pub password: Secret,
 }
 
@@ -248,7 +248,10 @@ async fn sign_up(
         None
     } else {
         let share = Share::address(client_ip(&request));
-        let password_phc = app.passwords.hash(share, &password).await?;
+        let names = [slug.clone(), name.clone()];
+        let choice =
+            Choice { pointer: "/password", password: &password, email: &email, names: &names };
+        let password_phc = app.passwords.hash(share, choice).await?;
         let is_to_verify = app.config.signup.verify_email;
         Some(NewOwner { email: email.clone(), password_phc, is_to_verify })
     };

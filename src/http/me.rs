@@ -17,7 +17,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::auth::{TokensView, signed_in};
 use crate::http::extract::{At, Json};
-use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::passwords::{Choice, Secret, Share, check_new, names_of};
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
@@ -75,7 +75,7 @@ pub const ROUTES: &[Route] = &[
 pub struct ChangePasswordBody {
     /// The password until now.
     pub current_password: Secret,
-    /// The password from now on: 10 to 128 characters.
+    /// The password from now on: 10 to 128 characters, and not easy to guess.
     pub new_password: Secret,
 }
 
@@ -120,7 +120,10 @@ async fn change_password(
         changing.command(RecordPasswordFailure).await?;
         return Err(Problem::invalid("/current_password", "is not the current password"));
     };
-    let new_phc = app.passwords.hash(share, &body.new_password).await?;
+    let names = names_of(&app.tenants, changing.tenant());
+    let (pointer, password) = ("/new_password", &body.new_password);
+    let choice = Choice { pointer, password, email: &email, names: &names };
+    let new_phc = app.passwords.hash(share, choice).await?;
     let opened = changing.command(ChangePassword { current_phc, new_phc }).await?.reply;
     signed_in(&app, StatusCode::OK, opened)
 }

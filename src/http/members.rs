@@ -16,7 +16,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::extract::{At, IfMatch, Json, Paged};
 use crate::http::invites;
-use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::passwords::{Choice, Secret, Share, check_new, names_of};
 use crate::http::past::AS_OF;
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
@@ -78,7 +78,7 @@ pub struct AddMemberBody {
     pub email: String,
     /// As what; at most one's own role. `staff` is another word for `member`.
     pub role: Role,
-    /// Their first password: 10 to 128 characters. Without one they are invited by mail.
+    /// Their first password: 10 to 128 characters, and not easy to guess. Without one they are invited by mail.
     #[serde(default)]
     pub password: Option<Secret>,
 }
@@ -123,7 +123,10 @@ async fn add(
             if !asking.query(CheckNewMember { email: email.clone(), role }).await? {
                 return Ok(added(adding.command(RefuseMember { email, role }).await?));
             }
-            app.passwords.hash(Share::Tenant(adding.tenant()), &password).await?
+            let names = names_of(&app.tenants, adding.tenant());
+            let choice =
+                Choice { pointer: "/password", password: &password, email: &email, names: &names };
+            app.passwords.hash(Share::Tenant(adding.tenant()), choice).await?
         }
         None => {
             let invited = adding.command(CreateInvite { email, role }).await?;

@@ -2,7 +2,7 @@
 //!
 //! Hashing is slow on purpose, so it is a way to bring a node down: no more run at once than there
 //! are cores, a bounded number waits, nobody has more than a [`Share`] of that, and the next is turned
-//! away at once. Comparing for somebody who does not exist does the same work as for somebody who
+//! away at once. A new password is looked at in its hash's turn, whether it is easy to guess. Comparing for somebody who does not exist does the same work as for somebody who
 //! does. A password in clear lives in a [`Secret`], is never logged, stored or shown, and is wiped
 //! when its last holder lets go.
 
@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use actors::env::Env;
+use actors::supervisor::Tenants;
 use actors::tenant::error::FieldError;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
@@ -18,11 +19,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
+use storage::id::TenantId;
 use zeroize::Zeroizing;
 
 use crate::http::problem::{Kind, Problem};
 
 mod queue;
+mod strength;
 
 use queue::Queue;
 pub use queue::Share;
@@ -88,6 +91,9 @@ pub enum PasswordError {
     /// Too many are waiting.
     #[error("too many passwords are waiting to be hashed")]
     Overloaded,
+    /// The password is too easy to guess.
+    #[error("the password {}", .0.message)]
+    Weak(FieldError),
     /// The hash function failed, which it does only without memory.
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
@@ -101,6 +107,7 @@ impl From<PasswordError> for Problem {
         match error {
             PasswordError::Busy => Self::new(Kind::TENANT_BUSY).retry_after(RETRY_AFTER_S),
             PasswordError::Overloaded => Self::new(Kind::OVERLOADED).retry_after(RETRY_AFTER_S),
+            PasswordError::Weak(error) => Self::new(Kind::INVALID).errors(vec![error]),
             PasswordError::Hash(_) | PasswordError::Pool(_) => Self::internal(error),
         }
     }
@@ -136,14 +143,23 @@ impl Passwords {
         }))
     }
 
-    /// The PHC string of a password under a new salt, for `share`.
+    /// The PHC string of a password that somebody chose, under a new salt, for `share`. One that is easy
+    /// to guess gets none. What [`check_new`] says is quicker to find out, and asked before.
     ///
     /// # Errors
     /// [`PasswordError`].
-    pub async fn hash(&self, share: Share, password: &Secret) -> Result<String, PasswordError> {
+    pub async fn hash(&self, share: Share, choice: Choice<'_>) -> Result<String, PasswordError> {
+        let Choice { pointer, password, email, names } = choice;
         let (inner, password) = (self.0.clone(), password.clone());
+        let known = strength::known_words(email, names);
         let salt = self.0.env.random::<16>();
         self.run(share, move || {
+            if let Some(message) = strength::advice(password.text(), &known) {
+                return Err(PasswordError::Weak(FieldError {
+                    pointer: pointer.to_owned(),
+                    message,
+                }));
+            }
             inner
                 .argon2
                 .hash_password_with_salt(password.text().as_bytes(), &salt)
@@ -193,6 +209,26 @@ impl Passwords {
     }
 }
 
+/// A password that somebody chose, and whose it would be.
+pub struct Choice<'a> {
+    /// Where it stands in the request.
+    pub pointer: &'static str,
+    /// The password.
+    pub password: &'a Secret,
+    /// The address of the account.
+    pub email: &'a str,
+    /// What the tenant is called.
+    pub names: &'a [String],
+}
+
+/// What a tenant is called: what its people's passwords must not be made of.
+pub fn names_of(tenants: &Tenants, tenant: TenantId) -> Vec<String> {
+    let summary = tenants.summary(tenant);
+    summary
+        .map(|summary| vec![summary.slug.to_string(), summary.name.to_string()])
+        .unwrap_or_default()
+}
+
 /// Whether `password` can be the password of the account with that `email`.
 ///
 /// # Errors
@@ -220,6 +256,10 @@ mod tests {
         Secret::new(text.to_owned())
     }
 
+    fn chosen(password: &Secret) -> Choice<'_> {
+        Choice { pointer: "/password", password, email: "ann@example.org", names: &[] }
+    }
+
     fn passwords() -> Passwords {
         Passwords::new(&Env::real(), 1)
     }
@@ -227,11 +267,11 @@ mod tests {
     #[tokio::test]
     async fn a_password_matches_its_own_hash_and_no_other() {
         let passwords = passwords();
-        let phc = passwords.hash(Share::Operator, &secret("correct horse")).await.unwrap();
+        let phc = passwords.hash(Share::Operator, chosen(&secret("correct horse"))).await.unwrap();
         assert!(phc.starts_with("$argon2id$v=19$m=19456,t=2,p=1$"), "{phc}");
         assert_ne!(
             phc,
-            passwords.hash(Share::Operator, &secret("correct horse")).await.unwrap(),
+            passwords.hash(Share::Operator, chosen(&secret("correct horse"))).await.unwrap(),
             "no salt"
         );
         assert!(
@@ -252,7 +292,8 @@ mod tests {
             !passwords.verify(Share::Operator, &secret("anything at all"), None).await.unwrap()
         );
         let nobody = PasswordHash::new(&passwords.0.nobody).unwrap();
-        let somebody = passwords.hash(Share::Operator, &secret("anything at all")).await.unwrap();
+        let somebody =
+            passwords.hash(Share::Operator, chosen(&secret("anything at all"))).await.unwrap();
         let somebody = PasswordHash::new(&somebody).unwrap();
         assert_eq!(nobody.params, somebody.params);
         assert_eq!(nobody.hash.unwrap().len(), somebody.hash.unwrap().len());
@@ -262,14 +303,24 @@ mod tests {
     async fn of_many_of_one_share_some_are_told_to_come_back_and_the_others_are_served() {
         let passwords = passwords();
         let password = secret("anything at all");
-        let asked = (0..24).map(|_| passwords.hash(Share::Operator, &password));
+        let asked = (0..24).map(|_| passwords.hash(Share::Operator, chosen(&password)));
         let (served, refused): (Vec<_>, Vec<_>) =
             futures_util::future::join_all(asked).await.into_iter().partition(Result::is_ok);
         assert!(!served.is_empty() && !refused.is_empty());
         for error in refused.into_iter().filter_map(Result::err) {
             assert_eq!(Problem::from(error).kind(), Kind::TENANT_BUSY);
         }
-        assert!(passwords.hash(Share::Operator, &password).await.is_ok());
+        assert!(passwords.hash(Share::Operator, chosen(&password)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_easy_to_guess_is_not_hashed_and_says_where_it_stood() {
+        let passwords = passwords();
+        let weak = secret("ann12345678");
+        let refused = passwords.hash(Share::Operator, chosen(&weak)).await;
+        let Err(PasswordError::Weak(error)) = refused else { panic!("{refused:?}") };
+        assert_eq!(error.pointer, "/password");
+        assert!(!error.message.contains("ann12345678"), "{}", error.message);
     }
 
     #[test]

@@ -34,7 +34,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::audit::busy;
 use crate::http::extract::{At, Json, Paged, Query};
-use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::passwords::{Choice, Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::idempotency;
 use crate::http::routes::{Access, Route, Verb};
@@ -157,7 +157,7 @@ impl From<&TenantSummary> for PlatformTenantView {
 pub struct OwnerBody {
     /// The address they sign in with.
     pub email: String,
-    /// 10 to 128 characters, not the address.
+    /// 10 to 128 characters, not the address, and not easy to guess.
     pub password: Secret,
 }
 
@@ -285,7 +285,9 @@ async fn create(
         Some(OwnerBody { email, password }) => {
             prove(before).await?;
             let share = Share::Tenant(allowed.tenant());
-            let password_phc = app.passwords.hash(share, &password).await?;
+            let (pointer, names) = ("/owner/password", [slug.clone(), name.clone()]);
+            let choice = Choice { pointer, password: &password, email: &email, names: &names };
+            let password_phc = app.passwords.hash(share, choice).await?;
             Some(NewOwner { email, password_phc, is_to_verify: false })
         }
         None => None,

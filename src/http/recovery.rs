@@ -24,7 +24,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::auth::{TokensView, open, signed_in, vague};
 use crate::http::extract::Json;
-use crate::http::passwords::{Secret, Share, check_new};
+use crate::http::passwords::{Choice, Secret, Share, check_new, names_of};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{client_ip, origin};
 use crate::http::routes::{Access, Route, Verb};
@@ -89,7 +89,7 @@ pub struct ForgotBody {
 pub struct ResetBody {
     /// What stands behind the `#` of the mailed link.
     pub token: Secret,
-    /// The new password: 10 to 128 characters.
+    /// The new password: 10 to 128 characters, and not easy to guess.
     pub new_password: Secret,
 }
 
@@ -107,7 +107,7 @@ pub struct LinkBody {
 pub struct AcceptBody {
     /// What stands behind the `#` of the mailed link.
     pub token: Secret,
-    /// The password to sign in with from now on: 10 to 128 characters.
+    /// The password to sign in with from now on: 10 to 128 characters, and not easy to guess.
     pub password: Secret,
 }
 
@@ -170,7 +170,9 @@ async fn reset(
     check_new("/new_password", &new_password, &email)
         .map_err(|error| Problem::new(Kind::INVALID).errors(vec![error]))?;
     let share = Share::address(client_ip(&request));
-    let password_phc = app.passwords.hash(share, &new_password).await?;
+    let (pointer, names) = ("/new_password", names_of(&app.tenants, tenant));
+    let choice = Choice { pointer, password: &new_password, email: &email, names: &names };
+    let password_phc = app.passwords.hash(share, choice).await?;
     let command = ResetPassword { token, password_phc };
     door.command(Permit::anonymous(tenant), origin(&request), None, command).await?;
     Ok(answer::no_content())
@@ -204,7 +206,9 @@ async fn accept(
     check_new("/password", &password, &email)
         .map_err(|error| Problem::new(Kind::INVALID).errors(vec![error]))?;
     let share = Share::address(client_ip(&request));
-    let password_phc = app.passwords.hash(share, &password).await?;
+    let (pointer, names) = ("/password", names_of(&app.tenants, tenant));
+    let choice = Choice { pointer, password: &password, email: &email, names: &names };
+    let password_phc = app.passwords.hash(share, choice).await?;
     let command = AcceptInvite { token, password_phc };
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     let credential = answered.map_err(no_link)?.reply;

@@ -30,6 +30,7 @@ mod mfa;
 mod model;
 mod openapi;
 mod ops;
+mod passwords;
 mod people;
 mod places;
 mod portable;
