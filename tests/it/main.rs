@@ -3,6 +3,7 @@
 mod kit;
 
 mod acl;
+mod addresses;
 mod api_keys;
 mod archive;
 mod attack;

@@ -149,6 +149,11 @@ pub enum EmailError {
         "must be printable ASCII without spaces; write an international domain in its xn-- form"
     )]
     ForeignCharacter,
+    /// The part before the `@` is no run of atoms (RFC 5322, 3.2.3).
+    #[error(
+        "must have letters, digits, single dots and characters such as + - _ before the @, and no quotes"
+    )]
+    BadName,
     /// Not exactly one `@` with something on either side.
     #[error("must have the form name@domain")]
     NoSingleAt,
@@ -157,8 +162,17 @@ pub enum EmailError {
     BadDomain,
 }
 
+/// What may stand before the `@` beside letters, digits and dots (RFC 5322, 3.2.3).
+const ATOM_MARKS: &[u8] = b"!#$%&'*+-/=?^_`{|}~";
+/// Longest label of a domain, in bytes (RFC 1035, 2.3.4).
+const LABEL_BYTES_MAX: usize = 63;
+
 /// The normal form of an e-mail address: trimmed, ASCII only, in lower case. Two texts with the same
 /// normal form are the same account.
+///
+/// What can be written in several ways is taken in one: no quotes and no comments in the name, no dot
+/// behind the domain, an international domain only in its `xn--` form. So no two accounts have addresses
+/// that look alike or lead to the same mailbox by their spelling alone.
 ///
 /// # Errors
 /// [`EmailError`] if it cannot be an address.
@@ -177,8 +191,16 @@ pub fn normalise_email(text: &str) -> Result<String, EmailError> {
     if local.len() > EMAIL_LOCAL_BYTES_MAX {
         return Err(EmailError::TooLong);
     }
+    let is_atom = |atom: &str| {
+        let is_of_it = |byte: u8| byte.is_ascii_alphanumeric() || ATOM_MARKS.contains(&byte);
+        !atom.is_empty() && atom.bytes().all(is_of_it)
+    };
+    if !local.split('.').all(is_atom) {
+        return Err(EmailError::BadName);
+    }
     let is_label = |label: &str| {
         !label.is_empty()
+            && label.len() <= LABEL_BYTES_MAX
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -196,6 +218,12 @@ mod tests {
     #[test]
     fn case_and_outer_spaces_do_not_make_another_address() {
         assert_eq!(normalise_email(" Ann@Example.ORG\n").as_deref(), Ok("ann@example.org"));
+        assert_eq!(
+            normalise_email("\u{a0}ann@example.org\u{3000}").as_deref(),
+            Ok("ann@example.org")
+        );
+        let whole = "o'hara+tag_{x}!#$%&*-/=?^`|~.y@xn--bcher-kva.example";
+        assert_eq!(normalise_email(&whole.to_uppercase()).as_deref(), Ok(whole));
     }
 
     #[test]
@@ -213,9 +241,28 @@ mod tests {
             ("ann@example..org", EmailError::BadDomain),
             ("ann@-example.org", EmailError::BadDomain),
             ("ann@exa_mple.org", EmailError::BadDomain),
+            ("ann@example.org.", EmailError::BadDomain),
+            ("ann@[127.0.0.1]", EmailError::BadDomain),
+            ("\"ann\"@example.org", EmailError::BadName),
+            ("ann(comment)@example.org", EmailError::BadName),
+            ("a\\nn@example.org", EmailError::BadName),
+            (".ann@example.org", EmailError::BadName),
+            ("ann.@example.org", EmailError::BadName),
+            ("an..n@example.org", EmailError::BadName),
+            ("ann,bob@example.org", EmailError::BadName),
+            ("<ann@example.org", EmailError::BadName),
+            ("\u{ff41}nn@example.org", EmailError::ForeignCharacter),
+            ("ann\u{ff20}example.org", EmailError::ForeignCharacter),
+            ("ann\u{200b}@example.org", EmailError::ForeignCharacter),
+            ("ann@ex\u{ad}ample.org", EmailError::ForeignCharacter),
+            ("ann@b\u{fc}cher.example", EmailError::ForeignCharacter),
+            ("\u{202e}ann@example.org", EmailError::ForeignCharacter),
+            ("\u{430}nn@example.org", EmailError::ForeignCharacter),
         ] {
             assert_eq!(normalise_email(text), Err(why), "{text:?}");
         }
+        let label = "b".repeat(64);
+        assert_eq!(normalise_email(&format!("a@{label}.c")), Err(EmailError::BadDomain));
         assert_eq!(normalise_email(&format!("{}@b.c", "a".repeat(65))), Err(EmailError::TooLong));
         assert_eq!(normalise_email(&format!("a@{}", "b".repeat(253))), Err(EmailError::TooLong));
     }
