@@ -1,12 +1,16 @@
 //! Password hashes cost a core for a while: nobody spends other people's.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::json;
 
 use crate::kit::{PASSWORD, World, at_once};
 
 const FLOOD: usize = 64;
+/// People who want to get in at the same moment, and the tenants they are of.
+const ENTERING: usize = 200;
+const TENANTS: usize = 10;
 
 #[test]
 fn people_sign_in_while_another_tenant_adds_more_people_than_it_may_at_once() {
@@ -38,6 +42,43 @@ fn people_sign_in_while_another_tenant_adds_more_people_than_it_may_at_once() {
     }
     assert!(counts.get(&201).is_some_and(|&added| added > 0), "{counts:?}");
     assert!(counts.keys().all(|status| [201, 429].contains(status)), "{counts:?}");
+}
+
+#[test]
+fn of_two_hundred_who_sign_in_at_once_some_are_told_to_come_back_and_all_get_in() {
+    let world = World::start();
+    let quiet = world.tenant("quiet");
+    let slugs: Vec<_> = (0..TENANTS).map(|number| format!("busy-{number}")).collect();
+    slugs.iter().for_each(|slug| drop(world.tenant(slug)));
+    let (entered, waits) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            at_once(ENTERING, |number| {
+                let slug = &slugs[number % TENANTS];
+                let email = format!("owner@{slug}.example");
+                let body = json!({"tenant": slug, "email": email, "password": PASSWORD});
+                loop {
+                    let reply = world.client.call("POST", "/v1/auth/sign-in", Some(&body));
+                    if reply.status == 200 {
+                        entered.fetch_add(1, Ordering::SeqCst);
+                        return;
+                    }
+                    let told = reply.header("retry-after").is_some();
+                    assert!([429, 503].contains(&reply.status) && told, "{}", reply.text());
+                    waits.fetch_add(1, Ordering::SeqCst);
+                    // As impatient as can be: whoever waited as told would have it easier.
+                    std::thread::yield_now();
+                }
+            })
+        });
+        // Those who are in already are served meanwhile, again and again.
+        while entered.load(Ordering::SeqCst) < ENTERING {
+            quiet.owner.get("/v1/me", 200);
+        }
+    });
+    let waits = waits.into_inner();
+    println!("sign-ins: {ENTERING} at once, all got in, {waits} times somebody was told to wait");
+    assert!(waits > 0, "nobody had to wait: there is no bound");
 }
 
 #[test]

@@ -152,6 +152,8 @@ async fn wait(permits: Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use futures_util::FutureExt as _;
     use futures_util::future::join_all;
     use storage::id::Id as _;
@@ -203,6 +205,39 @@ mod tests {
             turn.map(drop)
         });
         assert!(join_all(all).await.iter().all(Result::is_ok));
+    }
+
+    #[tokio::test]
+    async fn of_two_hundred_sign_ins_never_more_run_than_there_are_cores_and_all_that_wait_get_on()
+    {
+        const CORES: usize = 3;
+        let queue = Queue::new(CORES);
+        let [_, places, _] = places(&queue);
+        let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let all = (0..200).map(|number| {
+            let (queue, running, most) = (&queue, &running, &most);
+            async move {
+                let turn = queue.turn(sign_in(&format!("tenant-{}", number % 50))).await?;
+                most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                // As long as it takes that everybody else has tried to get on.
+                for _ in 0..4 {
+                    tokio::task::yield_now().await;
+                }
+                running.fetch_sub(1, Ordering::SeqCst);
+                drop(turn);
+                Ok::<_, PasswordError>(())
+            }
+        });
+        let outcomes = join_all(all).await;
+        assert_eq!(most.into_inner(), CORES);
+        let served = outcomes.iter().filter(|outcome| outcome.is_ok()).count();
+        assert!(served >= places, "{served} of {places} places");
+        let refused = outcomes.into_iter().filter_map(Result::err);
+        for error in refused {
+            assert!(matches!(error, PasswordError::Overloaded | PasswordError::Busy), "{error}");
+        }
+        // Whoever was turned away and comes back gets in.
+        assert!(queue.turn(sign_in("tenant-49")).now_or_never().is_some_and(|turn| turn.is_ok()));
     }
 
     #[tokio::test]
