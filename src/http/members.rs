@@ -3,6 +3,7 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::call::{Answered, Document};
 use actors::permit::{Action as _, ReadMembers, RemoveMembers, Role, WriteMembers};
+use actors::tenant::factors::reset::ResetFactors;
 use actors::tenant::invites::{CreateInvite, InviteView};
 use actors::tenant::members::adding::{CheckNewMember, RefuseMember};
 use actors::tenant::members::{AddMember, ChangeRole, ListMembers, ReadMember, RemoveMember};
@@ -67,6 +68,15 @@ pub const ROUTES: &[Route] = &[
         || web::delete().to(remove),
     )
     .summary("Remove a person, or leave")
+    .answers_nothing(),
+    Route::new(
+        Verb::Delete,
+        "/v1/members/{member}/mfa",
+        "members.reset-mfa",
+        Access::Tenant(WriteMembers::ROW),
+        || web::delete().to(reset_mfa),
+    )
+    .summary("Remove all second factors of somebody who lost them; their sessions end and they are told by mail")
     .answers_nothing(),
 ];
 
@@ -156,6 +166,14 @@ async fn change_role(
     Json(ChangeRoleBody { role }): Json<ChangeRoleBody>,
 ) -> Result<HttpResponse, Problem> {
     Ok(answer::updated(allowed.command(ChangeRole { user, role, if_match }).await?))
+}
+
+async fn reset_mfa(
+    allowed: Allowed<WriteMembers>,
+    At(user): At<UserId>,
+) -> Result<HttpResponse, Problem> {
+    allowed.command(ResetFactors { user }).await?;
+    Ok(answer::no_content())
 }
 
 async fn remove(

@@ -167,6 +167,16 @@ impl Compose {
                 button: None,
                 closing: "If it was not you, ask for a new password at once, and tell your administrator.",
             },
+            Content::FactorsReset => Parts {
+                subject: format!("Your second factors for {tenant} were removed"),
+                said: format!(
+                    "An administrator removed the authenticator, the passkeys and the recovery codes of {} at \
+                     {tenant}, and all sessions have ended. The password is as it was.",
+                    plain(&letter.to)
+                ),
+                button: None,
+                closing: "If you did not ask for it, choose a new password at once, and tell your administrator.",
+            },
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::tenant::people::{Proof, SessionRow, UserRow};
 
 pub mod own;
 mod recovery;
+pub mod reset;
 pub mod totp;
 
 use recovery::RecoveryCodes;

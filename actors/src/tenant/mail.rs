@@ -40,6 +40,8 @@ pub enum About {
     Verify(UserId, TicketId),
     /// The password was changed: says so, without a link.
     PasswordChanged(UserId),
+    /// An administrator took the second factors away: says so, without a link.
+    FactorsReset(UserId),
 }
 
 /// A waiting mail's row.
@@ -125,6 +127,8 @@ pub enum Content {
     Verify(MailedLink),
     /// Your password was changed.
     PasswordChanged,
+    /// An administrator took your second factors away.
+    FactorsReset,
 }
 
 /// The secret part of a mail. Does not show itself.
@@ -189,6 +193,7 @@ fn letter(cx: &impl Reads, keys: &TenantKeys, row: MailRow) -> Result<Option<Let
             link(cx, keys, Purpose::Verify, user, ticket)?.map(Content::Verify)
         }
         About::PasswordChanged(_) => Some(Content::PasswordChanged),
+        About::FactorsReset(_) => Some(Content::FactorsReset),
     };
     let profile = cx.state().profile.as_ref();
     Ok(content.map(|content| Letter {

@@ -16,7 +16,7 @@ use crate::tenant::people::UserRow;
 use crate::tenant::sessions::unknown_account;
 use crate::tenant::tickets::{self, MailedToken, Purpose};
 
-/// How long the notice of a changed password is tried to be sent, milliseconds: a day.
+/// How long a notice is tried to be sent, milliseconds: a day.
 const NOTICE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// Mails a link for a new password to whoever has the address.
@@ -114,14 +114,22 @@ impl Command for ResetPassword {
     }
 }
 
-/// Tells a person that their password was changed, so that they hear of it if it was not them. The change
-/// itself does not depend on it.
+/// Tells a person that their password was changed, so that they hear of it if it was not them.
 pub(crate) fn notify_of_change(cx: &mut Cx<'_, '_>, user: &UserRow) -> Result<(), TenantError> {
+    notify(cx, user, About::PasswordChanged(user.id))
+}
+
+/// Tells a person what happened to how they sign in. What happened does not depend on it.
+pub(crate) fn notify(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    about: About,
+) -> Result<(), TenantError> {
     if cx.state().mail.waiting >= limits::MAILS_MAX {
         return Ok(());
     }
     let until_ms = cx.now_ms().saturating_add(NOTICE_MS);
-    mail::post(cx, &user.email, About::PasswordChanged(user.id), until_ms)
+    mail::post(cx, &user.email, about, until_ms)
 }
 
 /// Mails a link by which a person proves their address; nothing if they have.

@@ -4,6 +4,7 @@ use super::own::{
     BeginTotp, Begun, Checked, ConfirmTotp, Confirmed, RecordWrongPassword, RemoveTotp,
     RenewRecoveryCodes,
 };
+use super::reset::ResetFactors;
 use super::totp::{STEP_S, code_of, step_at};
 use super::*;
 use crate::audit::entry::Outcome;
@@ -342,4 +343,29 @@ fn who_is_removed_leaves_no_factors_behind() {
     let user = ann.opened.user;
     ann.scene.run(&NODE, RemoveMember { user }).unwrap();
     assert!(!ann.scene.has(&Key::SecondFactors { user }));
+}
+
+#[test]
+fn an_administrator_resets_the_factors_of_others_up_to_their_own_role_and_never_their_own() {
+    let mut ann = Ann::enrolled();
+    let admin = ann.scene.add("bob@example.org", Role::Admin);
+    let user = ann.opened.user;
+    let reset = |scene: &mut Scene, who: &Principal| scene.run(who, ResetFactors { user });
+    let above = reset(&mut ann.scene, &person(admin, Role::Admin));
+    assert!(matches!(above, Err(TenantError::Forbidden { action: "members:role-above-own" })));
+    let own = reset(&mut ann.scene, &person(user, Role::Owner));
+    assert!(matches!(own, Err(TenantError::Forbidden { action: "members:mfa-own" })));
+    assert!(ann.scene.has(&Key::SecondFactors { user }));
+
+    let other = ann.scene.add("eve@example.org", Role::Owner);
+    let before = ann.scene.user(user).unwrap();
+    reset(&mut ann.scene, &person(other, Role::Owner)).unwrap();
+    assert!(!ann.scene.has(&Key::SecondFactors { user }));
+    assert!(!ann.scene.has(&Key::Session { user, id: ann.opened.session }));
+    assert_eq!(ann.scene.user(user).unwrap().authz, before.authz + 1);
+    assert_eq!((ann.scene.noted("member.mfa_reset"), ann.scene.state.mail.waiting), (1, 1));
+    // Nothing is left to take away, so nothing is written down.
+    reset(&mut ann.scene, &person(other, Role::Owner)).unwrap();
+    assert_eq!((ann.scene.noted("member.mfa_reset"), ann.scene.state.mail.waiting), (1, 1));
+    ann.scene.sign_in(user);
 }
