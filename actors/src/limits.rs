@@ -131,6 +131,10 @@ pub const WRONG_CODES_BEFORE_PAUSE: u32 = 10;
 pub const CODE_PAUSE_MS_FIRST: u64 = 60 * 1000;
 /// The longest, milliseconds.
 pub const CODE_PAUSE_MS_MAX: u64 = 60 * 60 * 1000;
+/// Passkeys of one person.
+pub const PASSKEYS_MAX: usize = 10;
+/// Answered challenges of signing in by passkey that are remembered for one person, until they are too old.
+pub const CHALLENGES_SPENT_MAX: usize = 32;
 /// How long the enrolment of a second factor waits for its first code, milliseconds: 15 minutes.
 pub const ENROLMENT_MS: u64 = 15 * 60 * 1000;
 /// Recovery codes of one set.

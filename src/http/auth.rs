@@ -13,6 +13,7 @@ use actors::supervisor::NewTenant;
 use actors::tenant::directory::{NewOwner, by_the_node};
 use actors::tenant::error::{FieldError, TenantError};
 use actors::tenant::factors::Method;
+use actors::tenant::factors::passkeys::Assertion;
 use actors::tenant::handle::TenantHandle;
 use actors::tenant::people::normalise_email;
 use actors::tenant::profile::{TenantView, check_name, check_slug};
@@ -33,6 +34,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::cookies;
 use crate::http::extract::Json;
+use crate::http::mfa::Given;
 use crate::http::passwords::{Choice, Secret, Share, check_new};
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::{client_ip, origin};
@@ -60,7 +62,7 @@ pub const ROUTES: &[Route] = &[
     )
     .answers::<SignInView>(200),
     Route::new(Verb::Post, "/v1/auth/mfa", "auth.mfa", Access::Public, || web::post().to(mfa))
-        .summary("Complete a sign-in with a code of an authenticator, or with a recovery code")
+        .summary("Complete a sign-in with a code of an authenticator, a recovery code, or a passkey")
         .rate(Class::SignIn)
         .body::<MfaBody>(r#"{"mfa_token":"bkm_AAAA","code":"123456"}"#)
         .answers::<TokensView>(200),
@@ -128,7 +130,11 @@ pub struct MfaBody {
     /// What the sign-in was answered with.
     pub mfa_token: Secret,
     /// Six digits of an authenticator, or a recovery code.
-    pub code: Secret,
+    #[serde(default)]
+    pub code: Option<Secret>,
+    /// In the place of a code: the answer to `/v1/auth/mfa/passkey/options`.
+    #[serde(default)]
+    pub passkey: Option<Assertion>,
 }
 
 /// Refreshes.
@@ -355,15 +361,16 @@ pub(crate) fn vague(error: TenantError) -> Problem {
 async fn mfa(
     request: HttpRequest,
     app: web::Data<App>,
-    Json(MfaBody { mfa_token, code }): Json<MfaBody>,
+    Json(MfaBody { mfa_token, code, passkey }): Json<MfaBody>,
 ) -> Result<HttpResponse, Problem> {
+    let Given { shown, .. } = Given::needed(&app, code, passkey)?;
     let token = ChallengeToken::parse(mfa_token.text());
     let account = token.as_ref().map(ChallengeToken::account);
     limit_anonymous(&request, &app, Class::SignIn, account.as_deref())?;
     let token = token.ok_or(TenantError::BadCredentials)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(vague)?;
-    let command = CompleteSession { token, code: code.text().to_owned() };
+    let command = CompleteSession { token, shown };
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     match answered.map_err(vague)?.reply {
         ChallengeOutcome::Opened(opened) => signed_in(&app, StatusCode::OK, *opened),

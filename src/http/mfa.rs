@@ -1,8 +1,8 @@
 //! One's own second factors: to enrol an authenticator, to remove it, to have new recovery codes. Nothing
 //! in this file can name anybody else. What a sign-in does with them is in [`auth`](crate::http::auth).
 //!
-//! Whoever changes anything gives the password again, and a code of what is enrolled: neither a stolen
-//! token nor a forgotten open browser is enough. Secrets and codes leave in one answer each, never again.
+//! Whoever changes anything gives the password again, and shows what is enrolled: neither a stolen token nor
+//! a forgotten open browser is enough. Secrets and codes leave in one answer each, never again.
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
@@ -12,7 +12,8 @@ use actors::tenant::cx::Command as _;
 use actors::tenant::factors::own::{
     BeginTotp, Begun, Checked, ConfirmTotp, RecordWrongPassword, RemoveTotp, RenewRecoveryCodes,
 };
-use actors::tenant::factors::{MfaView, ReadMfa, totp};
+use actors::tenant::factors::passkeys::{Assertion, Presented};
+use actors::tenant::factors::{MfaView, ReadMfa, Shown, totp};
 use actors::tenant::sessions::own::ReadOwnCredential;
 use qrcode::render::svg;
 use qrcode::{EcLevel, QrCode};
@@ -25,6 +26,7 @@ use crate::http::app::App;
 use crate::http::auth::TokensView;
 use crate::http::cookies;
 use crate::http::extract::Json;
+use crate::http::passkeys::relying_party;
 use crate::http::passwords::{Secret, Share};
 use crate::http::problem::Problem;
 use crate::http::routes::{Access, Route, Verb};
@@ -46,7 +48,7 @@ pub const ROUTES: &[Route] = &[
         Access::Tenant(WriteOwnSessions::ROW),
         || web::post().to(begin),
     )
-    .summary("Begin to enrol an authenticator; to replace one, give a code of the old one as well")
+    .summary("Begin to enrol an authenticator; who has a second factor already shows it as well")
     .body::<BeginTotpBody>(r#"{"password":"correct horse battery"}"#)
     .answers::<BegunTotpView>(201),
     Route::new(
@@ -66,7 +68,7 @@ pub const ROUTES: &[Route] = &[
         Access::Tenant(WriteOwnSessions::ROW),
         || web::delete().to(remove),
     )
-    .summary("Remove the authenticator and the recovery codes")
+    .summary("Remove the authenticator; with the last second factor the recovery codes go as well")
     .body::<ProvenBody>(r#"{"password":"correct horse battery","code":"123456"}"#)
     .answers_nothing(),
     Route::new(
@@ -87,9 +89,12 @@ pub const ROUTES: &[Route] = &[
 pub struct BeginTotpBody {
     /// One's password.
     pub password: Secret,
-    /// If there is an authenticator already: a code of it, or a recovery code.
+    /// If there is a second factor already: a code of the authenticator, or a recovery code.
     #[serde(default)]
     pub code: Option<Secret>,
+    /// In the place of a code: the answer to `/v1/me/mfa/passkey/options`.
+    #[serde(default)]
+    pub passkey: Option<Assertion>,
 }
 
 /// Ends an enrolment.
@@ -107,7 +112,11 @@ pub struct ProvenBody {
     /// One's password.
     pub password: Secret,
     /// A code of the authenticator, or a recovery code.
-    pub code: Secret,
+    #[serde(default)]
+    pub code: Option<Secret>,
+    /// In the place of a code: the answer to `/v1/me/mfa/passkey/options`.
+    #[serde(default)]
+    pub passkey: Option<Assertion>,
 }
 
 /// A new authenticator, for this once.
@@ -153,12 +162,51 @@ impl BegunTotpView {
     }
 }
 
-fn wrong_code() -> Problem {
-    Problem::invalid("/code", "is not good: wrong, used before, or not of now")
+/// A second factor of a request, and where it stood.
+pub(crate) struct Given {
+    pub shown: Shown,
+    pub pointer: &'static str,
+}
+
+impl Given {
+    /// The one of code and passkey that was given; nothing if neither was.
+    pub fn of(
+        app: &App,
+        code: Option<Secret>,
+        passkey: Option<Assertion>,
+    ) -> Result<Option<Self>, Problem> {
+        match (code, passkey) {
+            (None, None) => Ok(None),
+            (Some(code), None) => {
+                Ok(Some(Self { shown: Shown::Code(code.text().to_owned()), pointer: "/code" }))
+            }
+            (None, Some(assertion)) => {
+                let party = relying_party(&app.config.http);
+                let shown = Shown::Passkey(Box::new(Presented { assertion, party }));
+                Ok(Some(Self { shown, pointer: "/passkey" }))
+            }
+            (Some(_), Some(_)) => Err(Problem::invalid("/passkey", "comes in the place of a code")),
+        }
+    }
+
+    /// The same where one is needed.
+    pub fn needed(
+        app: &App,
+        code: Option<Secret>,
+        passkey: Option<Assertion>,
+    ) -> Result<Self, Problem> {
+        let given = Self::of(app, code, passkey)?;
+        given.ok_or_else(|| Problem::invalid("/code", "is needed, or a passkey"))
+    }
+}
+
+/// What is said of a second factor that is not good.
+pub(crate) fn wrong_factor(pointer: &str) -> Problem {
+    Problem::invalid(pointer, "is not good: wrong, used before, or not of now")
 }
 
 /// The password's hash, if `password` is one's own. A wrong one is written down under `action`.
-async fn prove(
+pub(crate) async fn prove(
     request: &HttpRequest,
     app: &App,
     asking: Allowed<WriteOwnSessions>,
@@ -188,13 +236,15 @@ async fn begin(
     request: HttpRequest,
     app: web::Data<App>,
     (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
-    Json(BeginTotpBody { password, code }): Json<BeginTotpBody>,
+    Json(BeginTotpBody { password, code, passkey }): Json<BeginTotpBody>,
 ) -> Result<HttpResponse, Problem> {
+    let given = Given::of(&app, code, passkey)?;
+    let pointer = given.as_ref().map_or("/code", |given| given.pointer);
     let current_phc = prove(&request, &app, asking, &password, BeginTotp::NAME).await?;
-    let code = code.map(|code| code.text().to_owned());
-    match acting.command(BeginTotp { current_phc, code }).await?.reply {
+    let shown = given.map(|given| given.shown);
+    match acting.command(BeginTotp { current_phc, shown }).await?.reply {
         Checked::Done(begun) => answer::json(StatusCode::CREATED, &BegunTotpView::new(&begun)?),
-        Checked::WrongCode => Err(wrong_code()),
+        Checked::WrongFactor => Err(wrong_factor(pointer)),
     }
 }
 
@@ -220,13 +270,13 @@ async fn remove(
     request: HttpRequest,
     app: web::Data<App>,
     (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
-    Json(ProvenBody { password, code }): Json<ProvenBody>,
+    Json(ProvenBody { password, code, passkey }): Json<ProvenBody>,
 ) -> Result<HttpResponse, Problem> {
+    let Given { shown, pointer } = Given::needed(&app, code, passkey)?;
     let current_phc = prove(&request, &app, asking, &password, RemoveTotp::NAME).await?;
-    let code = code.text().to_owned();
-    match acting.command(RemoveTotp { current_phc, code }).await?.reply {
+    match acting.command(RemoveTotp { current_phc, shown }).await?.reply {
         Checked::Done(()) => Ok(answer::no_content()),
-        Checked::WrongCode => Err(wrong_code()),
+        Checked::WrongFactor => Err(wrong_factor(pointer)),
     }
 }
 
@@ -234,16 +284,16 @@ async fn renew(
     request: HttpRequest,
     app: web::Data<App>,
     (asking, acting): (Allowed<WriteOwnSessions>, Allowed<WriteOwnSessions>),
-    Json(ProvenBody { password, code }): Json<ProvenBody>,
+    Json(ProvenBody { password, code, passkey }): Json<ProvenBody>,
 ) -> Result<HttpResponse, Problem> {
+    let Given { shown, pointer } = Given::needed(&app, code, passkey)?;
     let action = RenewRecoveryCodes::NAME;
     let current_phc = prove(&request, &app, asking, &password, action).await?;
-    let code = code.text().to_owned();
-    match acting.command(RenewRecoveryCodes { current_phc, code }).await?.reply {
+    match acting.command(RenewRecoveryCodes { current_phc, shown }).await?.reply {
         Checked::Done(recovery_codes) => {
             answer::json(StatusCode::OK, &RecoveryCodesView { recovery_codes })
         }
-        Checked::WrongCode => Err(wrong_code()),
+        Checked::WrongFactor => Err(wrong_factor(pointer)),
     }
 }
 

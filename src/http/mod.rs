@@ -34,6 +34,7 @@ pub mod request;
 pub mod routes;
 
 pub mod cookies;
+pub mod passkeys;
 pub mod passwords;
 pub mod proofs;
 pub mod services;

@@ -88,8 +88,9 @@ kinds! {
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
-    MFA_REQUIRED: "mfa-required", CONFLICT, "A second factor is required here", "It can be replaced, and not removed.";
-    MFA_NOT_BEGUN: "mfa-not-begun", CONFLICT, "No second factor is being enrolled", "Begin with `POST /v1/me/mfa/totp`, and confirm within a quarter of an hour.";
+    MFA_REQUIRED: "mfa-required", CONFLICT, "A second factor is required here", "The last one can be replaced, and not removed.";
+    MFA_NOT_BEGUN: "mfa-not-begun", CONFLICT, "No second factor is being enrolled", "Begin with `POST /v1/me/mfa/totp` and confirm within a quarter of an hour, or with `POST /v1/me/passkeys/options` and end within five minutes.";
+    TOO_MANY_PASSKEYS: "too-many-passkeys", CONFLICT, "There are as many passkeys as a person may have", "A person has up to 10 passkeys. Remove one that is not used any more.";
     VERSION_MISMATCH: "version-mismatch", PRECONDITION_FAILED, "The resource has changed", "`If-Match` names another version than the current one, or is missing where one has to be named. Read it again, then repeat the change.";
     TOO_LARGE: "body-too-large", PAYLOAD_TOO_LARGE, "The body is too large", "`limit` says how many bytes are taken.";
     URI_TOO_LONG: "uri-too-long", URI_TOO_LONG, "The query string is too long", "`limit` says how many bytes are taken.";
@@ -314,6 +315,7 @@ impl From<Conflict> for &'static Kind {
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,
             Conflict::FactorRequired => Kind::MFA_REQUIRED,
             Conflict::EnrolmentNotBegun => Kind::MFA_NOT_BEGUN,
+            Conflict::TooManyPasskeys => Kind::TOO_MANY_PASSKEYS,
         }
     }
 }

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
     account, api_keys, audit, auth, exports, forms, hooks, integrations, invites, me, members,
-    meta, mfa, platform, recovery, restores, submissions, support, teams, tenant, usage,
+    meta, mfa, passkeys, platform, recovery, restores, submissions, support, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -280,6 +280,7 @@ const GROUPS: &[&[Route]] = &[
     recovery::ROUTES,
     me::ROUTES,
     mfa::ROUTES,
+    passkeys::ROUTES,
     tenant::ROUTES,
     restores::ROUTES,
     exports::ROUTES,

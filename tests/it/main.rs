@@ -31,6 +31,7 @@ mod mfa;
 mod model;
 mod openapi;
 mod ops;
+mod passkeys;
 mod passwords;
 mod people;
 mod places;

@@ -275,7 +275,13 @@ fn the_answers_of_signing_up_and_in_are_what_their_schemas_say() {
     assert_true(&document, route("auth.refresh"), &refreshed);
     let signed_in = world.client.post("/v1/auth/sign-in", credentials.clone(), 200);
     assert_true(&document, route("auth.sign-in"), &signed_in);
-    for id in ["mfa.confirm-totp", "mfa.renew-recovery-codes", "mfa.remove-totp"] {
+    for id in [
+        "mfa.confirm-totp",
+        "mfa.renew-recovery-codes",
+        "mfa.remove-totp",
+        "mfa.passkey-options",
+        "passkeys.add",
+    ] {
         let owner = world.sign_in("ada", "owner@ada.example");
         let reply = Fixture::absent(0).call(route(id), &owner);
         assert!((200..300).contains(&reply.status), "{id}: {}", reply.text());

@@ -56,6 +56,8 @@ pub enum Conflict {
     FactorRequired,
     /// No second factor is being enrolled, or it took too long.
     EnrolmentNotBegun,
+    /// As many passkeys as a person may have are there.
+    TooManyPasskeys,
 }
 
 /// How asking a tenant can fail. The edge gives each its answer in one total `match`.

@@ -1,11 +1,13 @@
 //! Second factors: what a person has besides a password, and what is left of it.
 //!
-//! One row per person holds the secret of their authenticator, the digests of their recovery codes and
-//! the sign-ins that wait for either. A time step of the authenticator and a recovery code are good once.
+//! One row per person holds the secret of their authenticator, their passkeys, the digests of their
+//! recovery codes and the sign-ins that wait for one of them. A time step of the authenticator, a challenge
+//! of a passkey and a recovery code are good once.
 //! Nothing of the row is ever shown but what [`MfaView`] says.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use storage::id::{TenantId, UserId};
 use storage::keys::Key;
 
@@ -17,10 +19,12 @@ use crate::tenant::error::TenantError;
 use crate::tenant::people::{Proof, SessionRow, UserRow};
 
 pub mod own;
+pub mod passkeys;
 mod recovery;
 pub mod reset;
 pub mod totp;
 
+use passkeys::{Fault, Passkeys, Presented};
 use recovery::RecoveryCodes;
 
 /// Longest code that is looked at, in bytes, hyphens and spaces included.
@@ -32,6 +36,8 @@ const CODE_BYTES_MAX: usize = 64;
 pub enum Method {
     /// An authenticator that shows codes of the time (RFC 6238).
     Totp,
+    /// A passkey (WebAuthn).
+    Passkey,
     /// A recovery code.
     RecoveryCode,
 }
@@ -41,7 +47,15 @@ impl Method {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Totp => "totp",
+            Self::Passkey => "passkey",
             Self::RecoveryCode => "recovery_code",
+        }
+    }
+    /// What it proves, in the words of sessions.
+    pub(crate) const fn proof(self) -> Proof {
+        match self {
+            Self::Totp | Self::RecoveryCode => Proof::OneTimeCode,
+            Self::Passkey => Proof::Key,
         }
     }
 }
@@ -57,6 +71,8 @@ pub(crate) struct FactorsRow {
     wrong: u32,
     /// Until when no code of the authenticator is taken, Unix milliseconds.
     paused_until_ms: u64,
+    #[serde(default)]
+    passkeys: Passkeys,
 }
 
 /// An authenticator that proved itself.
@@ -84,6 +100,9 @@ struct Challenge {
     id: [u8; 16],
     expires_ms: u64,
     wrong: u32,
+    /// What a passkey has to answer, once that was asked for.
+    #[serde(default)]
+    passkey: Option<ByteBuf>,
 }
 
 /// The second factors of a person; none if nothing is stored.
@@ -105,21 +124,34 @@ pub(crate) fn is_required(cx: &impl Reads) -> bool {
 
 /// Whether a session has seen a second factor that its holder still has.
 pub(crate) fn has_proven_one(cx: &impl Reads, session: &SessionRow) -> Result<bool, TenantError> {
-    Ok(session.amr.contains(&Proof::OneTimeCode) && factors_of(cx, session.user)?.is_enrolled())
+    let is_shown = |proof| matches!(proof, &Proof::OneTimeCode | &Proof::Key);
+    Ok(session.amr.iter().any(is_shown) && factors_of(cx, session.user)?.is_enrolled())
 }
 
 impl FactorsRow {
     /// Whether signing in takes a second factor.
     pub(crate) fn is_enrolled(&self) -> bool {
-        self.totp.is_some()
+        self.totp.is_some() || !self.passkeys.is_empty()
+    }
+
+    /// The passkeys.
+    pub(crate) fn passkeys(&self) -> &Passkeys {
+        &self.passkeys
+    }
+
+    pub(crate) fn passkeys_mut(&mut self) -> &mut Passkeys {
+        &mut self.passkeys
+    }
+
+    /// What is enrolled.
+    fn enrolled(&self) -> Vec<Method> {
+        let totp = self.totp.iter().map(|_| Method::Totp);
+        totp.chain((!self.passkeys.is_empty()).then_some(Method::Passkey)).collect()
     }
 
     /// What a sign-in may be completed with.
     pub(crate) fn methods(&self) -> Vec<Method> {
-        let mut methods = Vec::new();
-        if self.totp.is_some() {
-            methods.push(Method::Totp);
-        }
+        let mut methods = self.enrolled();
         if self.recovery.left() > 0 {
             methods.push(Method::RecoveryCode);
         }
@@ -132,12 +164,32 @@ impl FactorsRow {
         let too_many = (self.challenges.len() + 1).saturating_sub(limits::CHALLENGES_MAX);
         self.challenges.drain(..too_many);
         let expires_ms = now_ms.saturating_add(limits::CHALLENGE_MS);
-        self.challenges.push(Challenge { id, expires_ms, wrong: 0 });
+        self.challenges.push(Challenge { id, expires_ms, wrong: 0, passkey: None });
     }
 
     /// Whether a sign-in still waits.
     pub(crate) fn is_waiting(&self, id: &[u8; 16], now_ms: u64) -> bool {
         self.challenges.iter().any(|one| one.id == *id && one.expires_ms > now_ms)
+    }
+
+    /// Has a sign-in that waits be completed by a passkey that answers `challenge`; whether it waits and
+    /// there is a passkey.
+    pub(crate) fn ask_passkey(&mut self, id: &[u8; 16], challenge: &[u8], now_ms: u64) -> bool {
+        if self.passkeys.is_empty() {
+            return false;
+        }
+        let waiting =
+            self.challenges.iter_mut().find(|one| one.id == *id && one.expires_ms > now_ms);
+        let is_waiting = waiting.is_some();
+        if let Some(one) = waiting {
+            one.passkey = Some(ByteBuf::from(challenge));
+        }
+        is_waiting
+    }
+
+    /// What a passkey has to answer to complete a sign-in. It is answered once, well or not.
+    pub(crate) fn take_asked(&mut self, id: &[u8; 16]) -> Option<ByteBuf> {
+        self.challenges.iter_mut().find(|one| one.id == *id)?.passkey.take()
     }
 
     /// Ends the wait of a sign-in that got its code.
@@ -160,7 +212,6 @@ impl FactorsRow {
 
     /// Uses a code, if it is good now, and says of what it was.
     fn take(&mut self, now_ms: u64, code: &str) -> Option<Method> {
-        let totp = self.totp.as_mut()?;
         if code.len() > CODE_BYTES_MAX {
             return None;
         }
@@ -170,6 +221,7 @@ impl FactorsRow {
             if now_ms < self.paused_until_ms {
                 return None;
             }
+            let totp = self.totp.as_mut()?;
             let last = Some(totp.last_step);
             totp.last_step = totp::step_of(&totp.secret, now_ms, &code, last)?;
             return Some(Method::Totp);
@@ -192,25 +244,64 @@ impl FactorsRow {
     }
 }
 
-/// Uses a code of somebody, if it is good, and writes down the use of a recovery code. The row is changed
-/// either way, and the caller's to store.
+/// What somebody shows as a second factor.
+pub enum Shown {
+    /// A code of the authenticator, or a recovery code.
+    Code(String),
+    /// A use of a passkey.
+    Passkey(Box<Presented>),
+}
+
+/// Why a second factor was not good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    Code,
+    Passkey(Fault),
+}
+
+impl Wrong {
+    /// The entry of an attempt, with why it failed.
+    pub(crate) fn noted(self, draft: Draft) -> Draft {
+        match self {
+            Self::Code => draft.with("reason", "wrong-code"),
+            Self::Passkey(fault) => {
+                draft.with("reason", "wrong-passkey").with("fault", fault.name())
+            }
+        }
+    }
+}
+
+/// Uses a second factor of somebody, if it is good, and writes down the use of a recovery code. A passkey
+/// has to answer `asked`. The row is changed either way, and the caller's to store.
 pub(crate) fn accept(
     cx: &mut Cx<'_, '_>,
     user: &UserRow,
     row: &mut FactorsRow,
-    code: &str,
-) -> Option<Method> {
+    shown: Shown,
+    asked: Option<&[u8]>,
+) -> Result<Method, Wrong> {
     let now_ms = cx.now_ms();
-    let Some(method) = row.take(now_ms, code) else {
-        row.note_wrong(now_ms);
-        return None;
+    let method = match shown {
+        Shown::Code(code) => match row.take(now_ms, &code) {
+            Some(method) => method,
+            None => {
+                row.note_wrong(now_ms);
+                return Err(Wrong::Code);
+            }
+        },
+        // Nobody guesses a signature: a wrong one makes nobody wait.
+        Shown::Passkey(presented) => {
+            passkeys::use_second(cx, user, &mut row.passkeys, asked, *presented)
+                .map_err(Wrong::Passkey)?;
+            return Ok(Method::Passkey);
+        }
     };
     (row.wrong, row.paused_until_ms) = (0, 0);
     if method == Method::RecoveryCode {
         let draft = Draft::success("mfa.recovery_code", user.named());
         cx.audit_as(user.named(), draft.with("codes_left", row.recovery.left()));
     }
-    Some(method)
+    Ok(method)
 }
 
 /// One's own second factors.
@@ -236,7 +327,7 @@ impl Query for ReadMfa {
     fn run(self, cx: &mut ReadCx<'_>) -> Result<MfaView, TenantError> {
         let row = factors_of(cx, cx.person()?.user)?;
         Ok(MfaView {
-            methods: row.totp.iter().map(|_| Method::Totp).collect(),
+            methods: row.enrolled(),
             recovery_codes_left: row.recovery.left(),
             required: is_required(cx),
         })

@@ -46,6 +46,12 @@ pub enum Proof {
     /// A code that is good once: of an authenticator, or a recovery code.
     #[serde(rename = "otp")]
     OneTimeCode,
+    /// A key that an authenticator keeps: a passkey.
+    #[serde(rename = "pop")]
+    Key,
+    /// More than one factor in one act: a passkey whose authenticator asked who holds it.
+    #[serde(rename = "mfa")]
+    ManyFactors,
 }
 
 /// A session's row: one sign-in, and the family of refresh tokens that came from it.

@@ -120,11 +120,7 @@ pub(crate) fn notify_of_change(cx: &mut Cx<'_, '_>, user: &UserRow) -> Result<()
 }
 
 /// Tells a person what happened to how they sign in. What happened does not depend on it.
-pub(crate) fn notify(
-    cx: &mut Cx<'_, '_>,
-    user: &UserRow,
-    about: About,
-) -> Result<(), TenantError> {
+pub(crate) fn notify(cx: &mut Cx<'_, '_>, user: &UserRow, about: About) -> Result<(), TenantError> {
     if cx.state().mail.waiting >= limits::MAILS_MAX {
         return Ok(());
     }

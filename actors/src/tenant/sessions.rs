@@ -28,6 +28,7 @@ use crate::tenant::profile::TenantView;
 pub mod challenge;
 pub mod cookie;
 pub mod own;
+pub mod passkey;
 
 const REFRESH_PREFIX: &str = "bkr_";
 const REFRESH_LABEL: &str = "refresh";

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::authenticator::{Authenticator, begin_enrolment, enrol};
 use super::client::{Client, Reply};
 use super::eventually::eventually;
+use super::passkey::call_with_passkey;
 use super::world::{PASSWORD, Tenant, World, api_key};
 
 /// Resources of one tenant, fresh for one route, so that a call that deletes harms no other.
@@ -25,6 +26,8 @@ pub struct Fixture {
     export: String,
     tenant: String,
     support: String,
+    /// The short name of the tenant that these are of; none for those that nobody has.
+    home: Option<String>,
     serial: usize,
 }
 
@@ -40,6 +43,7 @@ impl Fixture {
         serial: usize,
     ) -> Self {
         let mut fixture = Self::absent(serial);
+        fixture.home = Some(tenant.slug.clone());
         let path = route.path;
         let owner = &tenant.owner;
         if path.contains("/forms/{") {
@@ -137,6 +141,7 @@ impl Fixture {
             export: id("ex"),
             tenant: id("tn"),
             support: id("ss"),
+            home: None,
             serial,
         }
     }
@@ -162,6 +167,7 @@ impl Fixture {
             .replace("{export}", &self.export)
             .replace("{tenant}", &self.tenant)
             .replace("{support}", &self.support)
+            .replace("{passkey}", "cGFzc2tleQ")
             .replace("{page}", "reset")
             .replace("{seq}", "1")
     }
@@ -191,6 +197,9 @@ impl Fixture {
     /// Calls the route as `client`.
     pub fn call(&self, route: &Route, client: &Client) -> Reply {
         if let Some(reply) = call_with_code(route, client) {
+            return reply;
+        }
+        if let Some(reply) = call_with_passkey(route, client, self.home.as_deref()) {
             return reply;
         }
         let walker = client.with_header("x-request-id", "walk");
@@ -305,6 +314,7 @@ fn deliver(world: &World, tenant: &Tenant, integration: &str, secret: &str) -> S
 pub fn ends_the_caller(route: &Route) -> bool {
     ["auth.sign-out", "me.change-password", "tenant.transfer"].contains(&route.id)
         || ["mfa.confirm-totp", "mfa.remove-totp", "mfa.renew-recovery-codes"].contains(&route.id)
+        || ["passkeys.add", "passkeys.remove", "mfa.passkey-options"].contains(&route.id)
         || (route.verb == Verb::Delete && route.path == "/v1/me/sessions")
 }
 

@@ -92,7 +92,14 @@ fn who_has_none_signs_in_to_enrol_one_and_to_nothing_else() {
     let signed_in = sign_in(&world.client, "admin@acme.example", PASSWORD);
     assert_eq!(signed_in.json()["mfa_enrolment_required"], true);
     let admin = world.client.with_token(&signed_in.str("/access_token"));
-    let open = ["mfa.read", "mfa.begin-totp", "mfa.confirm-totp", "auth.sign-out"];
+    let open = [
+        "mfa.read",
+        "mfa.begin-totp",
+        "mfa.confirm-totp",
+        "passkeys.begin",
+        "passkeys.add",
+        "auth.sign-out",
+    ];
     let mut refused = 0;
     for (serial, route) in ROUTES.iter().enumerate() {
         if !matches!(route.access, Access::Tenant(_)) || open.contains(&route.id) {

@@ -1,14 +1,17 @@
 //! What people do to their own second factors. Nothing here can name anybody else's.
 //!
-//! Passwords are compared by whoever asks, as everywhere; codes are compared here, where it is known
-//! which were used. A wrong code is an answer and not an error, because that it came is kept.
+//! Passwords are compared by whoever asks, as everywhere; codes and passkeys are compared here, where it is
+//! known which were used. A wrong one is an answer and not an error, because that it came is kept.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use storage::id::UserId;
 use storage::keys::Key;
 
 use super::recovery::{RecoveryCodes, SEED_BYTES};
-use super::{BegunTotp, FactorsRow, Totp, accept, factors_of, forget_factors, is_required, totp};
+use super::{
+    BegunTotp, FactorsRow, Shown, Totp, accept, factors_of, forget_factors, is_required, totp,
+};
 use crate::audit::entry::{Draft, Named};
 use crate::limits;
 use crate::permit;
@@ -19,13 +22,13 @@ use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
 use crate::tenant::sessions::{Opened, opened, touch};
 
-/// What came of something that takes a code.
+/// What came of something that takes a second factor.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Checked<T> {
     /// It was done.
     Done(T),
-    /// The code was wrong, and nothing was done.
-    WrongCode,
+    /// The code or the passkey was wrong, and nothing was done.
+    WrongFactor,
 }
 
 /// The secret of a new authenticator, and what it calls the account.
@@ -40,7 +43,7 @@ pub struct Begun {
 }
 
 /// The one who asks, if the password they gave was compared with what is still their password's hash.
-fn oneself(cx: &Cx<'_, '_>, current_phc: &str) -> Result<UserRow, TenantError> {
+pub(super) fn oneself(cx: &Cx<'_, '_>, current_phc: &str) -> Result<UserRow, TenantError> {
     let user: Option<UserRow> = cx.row(&Key::User { id: cx.person()?.user })?;
     let user = user.ok_or(TenantError::StaleCredential)?;
     if user.password.as_deref() == Some(current_phc) {
@@ -50,28 +53,35 @@ fn oneself(cx: &Cx<'_, '_>, current_phc: &str) -> Result<UserRow, TenantError> {
     }
 }
 
-/// Whether a code of somebody is good. A wrong one is written down, in their row as well.
-fn is_good(
+/// Whether what somebody shows is good. What is not is written down, in their row as well.
+pub(super) fn is_good(
     cx: &mut Cx<'_, '_>,
     user: &UserRow,
     row: &mut FactorsRow,
-    code: &str,
+    shown: Shown,
     action: &'static str,
 ) -> Result<bool, TenantError> {
-    if accept(cx, user, row, code).is_some() {
-        return Ok(true);
-    }
+    let asked = row.passkeys.take_asked(cx.now_ms());
+    let wrong = match accept(cx, user, row, shown, asked.as_deref().map(Vec::as_slice)) {
+        Ok(_) => return Ok(true),
+        Err(wrong) => wrong,
+    };
     cx.put(&Key::SecondFactors { user: user.id }, row)?;
-    cx.audit(Draft::failed(action, user.named()).with("reason", "wrong-code"));
+    cx.audit(wrong.noted(Draft::failed(action, user.named())));
     Ok(false)
+}
+
+/// What is said where a second factor is needed that is not there.
+pub(super) fn factor_needed() -> TenantError {
+    TenantError::invalid("/code", "is needed, or a passkey: there is a second factor already")
 }
 
 /// Begins to enrol an authenticator. It counts once it proved itself; until then nothing changes.
 pub struct BeginTotp {
     /// The hash the current password was right for.
     pub current_phc: String,
-    /// A code of the authenticator that the new one takes the place of, or a recovery code.
-    pub code: Option<String>,
+    /// A second factor that is there already.
+    pub shown: Option<Shown>,
 }
 
 impl Command for BeginTotp {
@@ -89,10 +99,9 @@ impl Command for BeginTotp {
         let user = oneself(cx, &self.current_phc)?;
         let mut row = factors_of(cx, user.id)?;
         if row.is_enrolled() {
-            let needed = || TenantError::invalid("/code", "is needed to replace an authenticator");
-            let code = self.code.ok_or_else(needed)?;
-            if !is_good(cx, &user, &mut row, &code, Self::NAME)? {
-                return Ok(Checked::WrongCode);
+            let shown = self.shown.ok_or_else(factor_needed)?;
+            if !is_good(cx, &user, &mut row, shown, Self::NAME)? {
+                return Ok(Checked::WrongFactor);
             }
         }
         let secret = cx.random();
@@ -156,6 +165,7 @@ impl Command for ConfirmTotp {
         row = FactorsRow {
             totp: Some(Totp { secret, last_step, confirmed_ms: now_ms }),
             recovery,
+            passkeys: row.passkeys,
             ..FactorsRow::default()
         };
         user.authz += 1;
@@ -171,12 +181,26 @@ impl Command for ConfirmTotp {
     }
 }
 
-/// Removes the authenticator and the recovery codes. Signing in takes the password alone again.
+/// Stores what is left of somebody's factors; nothing if no factor is.
+pub(super) fn keep_or_forget(
+    cx: &mut Cx<'_, '_>,
+    user: UserId,
+    row: &FactorsRow,
+) -> Result<(), TenantError> {
+    if row.is_enrolled() {
+        cx.put(&Key::SecondFactors { user }, row)
+    } else {
+        forget_factors(cx, user)
+    }
+}
+
+/// Removes the authenticator; with the last factor the recovery codes go, and signing in takes the password
+/// alone again.
 pub struct RemoveTotp {
     /// The hash the current password was right for.
     pub current_phc: String,
-    /// A code of the authenticator, or a recovery code.
-    pub code: String,
+    /// A second factor.
+    pub shown: Shown,
 }
 
 impl Command for RemoveTotp {
@@ -192,16 +216,17 @@ impl Command for RemoveTotp {
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
         let user = oneself(cx, &self.current_phc)?;
         let mut row = factors_of(cx, user.id)?;
-        if !row.is_enrolled() {
+        if row.totp.is_none() {
             return Err(TenantError::NotFound);
         }
-        if is_required(cx) {
+        if is_required(cx) && row.passkeys.is_empty() {
             return Err(TenantError::Conflict(Conflict::FactorRequired));
         }
-        if !is_good(cx, &user, &mut row, &self.code, Self::NAME)? {
-            return Ok(Checked::WrongCode);
+        if !is_good(cx, &user, &mut row, self.shown, Self::NAME)? {
+            return Ok(Checked::WrongFactor);
         }
-        forget_factors(cx, user.id)?;
+        row.totp = None;
+        keep_or_forget(cx, user.id, &row)?;
         cx.audit(Draft::success(Self::NAME, user.named()));
         Ok(Checked::Done(()))
     }
@@ -211,8 +236,8 @@ impl Command for RemoveTotp {
 pub struct RenewRecoveryCodes {
     /// The hash the current password was right for.
     pub current_phc: String,
-    /// A code of the authenticator, or a recovery code.
-    pub code: String,
+    /// A second factor.
+    pub shown: Shown,
 }
 
 impl Command for RenewRecoveryCodes {
@@ -231,8 +256,8 @@ impl Command for RenewRecoveryCodes {
         if !row.is_enrolled() {
             return Err(TenantError::NotFound);
         }
-        if !is_good(cx, &user, &mut row, &self.code, Self::NAME)? {
-            return Ok(Checked::WrongCode);
+        if !is_good(cx, &user, &mut row, self.shown, Self::NAME)? {
+            return Ok(Checked::WrongFactor);
         }
         let (recovery, codes) = RecoveryCodes::make(&cx.random::<SEED_BYTES>());
         row.recovery = recovery;

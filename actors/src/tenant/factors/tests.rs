@@ -31,9 +31,11 @@ struct Ann {
 }
 
 fn begin(scene: &mut Scene, who: &Principal, code: Option<String>) -> Result<Begun, TenantError> {
-    match scene.run(who, BeginTotp { current_phc: "phc".to_owned(), code })? {
+    match scene
+        .run(who, BeginTotp { current_phc: "phc".to_owned(), shown: code.map(Shown::Code) })?
+    {
         Checked::Done(begun) => Ok(begun),
-        Checked::WrongCode => Err(TenantError::BadCredentials),
+        Checked::WrongFactor => Err(TenantError::BadCredentials),
     }
 }
 
@@ -72,7 +74,7 @@ impl Ann {
     /// Whether a sign-in that waits is completed by a code.
     fn complete(&mut self, token: &str, code: &str) -> bool {
         let token = ChallengeToken::parse(token).unwrap();
-        let command = CompleteSession { token, code: code.to_owned() };
+        let command = CompleteSession { token, shown: Shown::Code(code.to_owned()) };
         match self.scene.run(&Principal::Anonymous, command) {
             Ok(ChallengeOutcome::Opened(_)) => true,
             Ok(ChallengeOutcome::Refused) | Err(TenantError::BadCredentials) => false,
@@ -87,7 +89,8 @@ impl Ann {
     }
 
     fn remove(&mut self, code: &str) -> Result<Checked<()>, TenantError> {
-        let command = RemoveTotp { current_phc: "phc".to_owned(), code: code.to_owned() };
+        let command =
+            RemoveTotp { current_phc: "phc".to_owned(), shown: Shown::Code(code.to_owned()) };
         self.scene.run(&holder(&self.opened), command)
     }
 
@@ -163,7 +166,8 @@ fn a_recovery_code_is_good_once_and_says_how_many_are_left() {
     assert_eq!(signed_in.detail["factor"], "recovery_code".into());
     assert!(!ann.signs_in(&code), "twice");
     assert_eq!(ann.view().recovery_codes_left, 9);
-    let renew = RenewRecoveryCodes { current_phc: "phc".to_owned(), code: ann.code(0) };
+    let renew =
+        RenewRecoveryCodes { current_phc: "phc".to_owned(), shown: Shown::Code(ann.code(0)) };
     let Checked::Done(codes) = ann.scene.run(&holder(&ann.opened), renew).unwrap() else {
         panic!("the code was right");
     };
@@ -262,9 +266,9 @@ fn an_authenticator_is_replaced_and_removed_with_a_code_of_it_and_never_without(
     assert!(matches!(without, Some(TenantError::Invalid(_))), "{without:?}");
     let wrong = begin(&mut ann.scene, &holder(&ann.opened), Some("000000".to_owned())).err();
     assert!(matches!(wrong, Some(TenantError::BadCredentials)));
-    assert!(matches!(ann.remove("000000").unwrap(), Checked::WrongCode));
+    assert!(matches!(ann.remove("000000").unwrap(), Checked::WrongFactor));
     assert_eq!(ann.scene.noted("mfa.totp_remove"), 1, "a wrong code is not written down");
-    let command = RemoveTotp { current_phc: "older".to_owned(), code: ann.code(0) };
+    let command = RemoveTotp { current_phc: "older".to_owned(), shown: Shown::Code(ann.code(0)) };
     let older = ann.scene.run(&holder(&ann.opened), command);
     assert!(matches!(older, Err(TenantError::BadCredentials)));
 
@@ -368,4 +372,30 @@ fn an_administrator_resets_the_factors_of_others_up_to_their_own_role_and_never_
     reset(&mut ann.scene, &person(other, Role::Owner)).unwrap();
     assert_eq!((ann.scene.noted("member.mfa_reset"), ann.scene.state.mail.waiting), (1, 1));
     ann.scene.sign_in(user);
+}
+
+#[test]
+fn a_row_of_a_release_without_passkeys_is_read() {
+    #[derive(Serialize)]
+    struct Challenge(serde_bytes::ByteBuf, u64, u32);
+    #[derive(Serialize)]
+    struct Older {
+        totp: Option<Totp>,
+        begun: Option<BegunTotp>,
+        recovery: RecoveryCodes,
+        challenges: Vec<Challenge>,
+        wrong: u32,
+        paused_until_ms: u64,
+    }
+    let older = Older {
+        totp: Some(Totp { secret: [7; totp::SECRET_BYTES], last_step: 3, confirmed_ms: 4 }),
+        begun: None,
+        recovery: RecoveryCodes::default(),
+        challenges: vec![Challenge(serde_bytes::ByteBuf::from([1; 16]), 900, 2)],
+        wrong: 5,
+        paused_until_ms: 6,
+    };
+    let row: FactorsRow = storage::value::decode(&storage::value::encode(&older)).unwrap();
+    assert!(row.is_enrolled() && row.passkeys.is_empty() && row.is_waiting(&[1; 16], 899));
+    assert_eq!((row.wrong, row.paused_until_ms), (5, 6));
 }

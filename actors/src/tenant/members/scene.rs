@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use storage::id::{Id, SessionId, TenantId, UserId};
+use storage::keys::{Key, Prefix};
 use storage::shard::Shard;
 use storage::store::Store;
+use storage::txn::Scan;
 
 use crate::audit::entry::{Draft, Named};
 use crate::call::Origin;
@@ -16,7 +18,7 @@ use crate::tenant::cache::Caches;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
 use crate::tenant::error::TenantError;
 use crate::tenant::members::AddMember;
-use crate::tenant::people::UserRow;
+use crate::tenant::people::{SessionRow, UserRow};
 use crate::tenant::sessions::{Credential, OpenSession, Opened};
 use crate::tenant::state::{Profile, TenantState};
 
@@ -143,6 +145,13 @@ impl Scene {
     pub(crate) fn user(&self, id: UserId) -> Option<UserRow> {
         let bytes = self.shard.get(&storage::keys::Key::User { id }).unwrap()?;
         Some(storage::value::decode(&bytes).unwrap())
+    }
+
+    /// The sessions of somebody.
+    pub(crate) fn sessions(&self, user: UserId) -> Vec<SessionRow> {
+        let any = Key::Session { user, id: SessionId::from_bytes([0; 16]) };
+        let rows = self.shard.scan(&Scan::all(Prefix::owner(&any))).unwrap();
+        rows.iter().map(|(_, bytes)| storage::value::decode(bytes).unwrap()).collect()
     }
 
     /// Whether there is such a row.

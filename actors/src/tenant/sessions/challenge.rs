@@ -1,4 +1,5 @@
-//! Signing in with a second factor: a right password begins a challenge, a right code ends it in a session.
+//! Signing in with a second factor: a right password begins a challenge, a right code or passkey ends it in a
+//! session.
 //!
 //! What the client holds in between is a message to ourselves, as a refresh token is: made with the
 //! tenant's own key over who, which challenge, and the password's hash it followed. So another
@@ -16,7 +17,8 @@ use crate::audit::entry::{Draft, Named};
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
-use crate::tenant::factors::{Method, accept, factors_of};
+use crate::tenant::factors::passkeys::{CHALLENGE_BYTES, RelyingParty, ask_for_one};
+use crate::tenant::factors::{Method, Shown, accept, factors_of};
 use crate::tenant::people::{Proof, UserRow};
 
 const PREFIX: &str = "bkm_";
@@ -134,16 +136,54 @@ impl Command for BeginSession {
 pub enum ChallengeOutcome {
     /// In a session.
     Opened(Box<Opened>),
-    /// In nothing: the code is wrong or used, or the challenge waits no more.
+    /// In nothing: the code or passkey is wrong or used, or the challenge waits no more.
     Refused,
+}
+
+/// Whose challenge a token is of.
+fn challenged(cx: &Cx<'_, '_>, token: &ChallengeToken) -> Result<UserRow, TenantError> {
+    let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
+    let user = user.ok_or(TenantError::BadCredentials)?;
+    let phc = user.password.as_deref().ok_or(TenantError::BadCredentials)?;
+    if token.is_authentic(cx, phc) { Ok(user) } else { Err(TenantError::BadCredentials) }
+}
+
+/// Begins to complete a sign-in with a passkey: answers what the browser has to be asked.
+pub struct AskPasskey {
+    /// The token.
+    pub token: ChallengeToken,
+    /// Whom passkeys are made for here.
+    pub party: RelyingParty,
+}
+
+impl Command for AskPasskey {
+    type Action = permit::SignIn;
+    type Reply = serde_json::Value;
+    const NAME: &'static str = "sign_in.passkey_options";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("user", self.token.user)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<serde_json::Value, TenantError> {
+        let user = challenged(cx, &self.token)?;
+        let mut row = factors_of(cx, user.id)?;
+        let challenge = cx.random::<CHALLENGE_BYTES>();
+        if !row.ask_passkey(&self.token.challenge, &challenge, cx.now_ms()) {
+            return Err(TenantError::BadCredentials);
+        }
+        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+        Ok(ask_for_one(cx, &self.party, &challenge, row.passkeys()))
+    }
 }
 
 /// Completes a sign-in with a second factor.
 pub struct CompleteSession {
     /// The token.
     pub token: ChallengeToken,
-    /// The code.
-    pub code: String,
+    /// What completes it.
+    pub shown: Shown,
 }
 
 impl Command for CompleteSession {
@@ -157,35 +197,32 @@ impl Command for CompleteSession {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<ChallengeOutcome, TenantError> {
-        let Self { token, code } = self;
-        let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
-        let user = user.ok_or(TenantError::BadCredentials)?;
-        let phc = user.password.as_deref().ok_or(TenantError::BadCredentials)?;
-        if !token.is_authentic(cx, phc) {
-            return Err(TenantError::BadCredentials);
-        }
+        let Self { token, shown } = self;
+        let user = challenged(cx, &token)?;
         let mut row = factors_of(cx, user.id)?;
-        let failed = |reason: &'static str| {
-            Draft::failed(OpenSession::NAME, user.named()).with("reason", reason)
-        };
+        let failed = || Draft::failed(OpenSession::NAME, user.named());
         if !row.is_waiting(&token.challenge, cx.now_ms()) {
-            cx.audit(failed("challenge-over"));
+            cx.audit(failed().with("reason", "challenge-over"));
             return Ok(ChallengeOutcome::Refused);
         }
-        let accepted = accept(cx, &user, &mut row, &code);
+        let asked = row.take_asked(&token.challenge);
+        let accepted = accept(cx, &user, &mut row, shown, asked.as_deref().map(Vec::as_slice));
         let is_void = match accepted {
-            Some(_) => {
+            Ok(_) => {
                 row.settle(&token.challenge);
                 false
             }
-            None => row.miss(&token.challenge),
+            Err(_) => row.miss(&token.challenge),
         };
         cx.put(&Key::SecondFactors { user: user.id }, &row)?;
-        let Some(method) = accepted else {
-            cx.audit(failed("wrong-code").with("challenge_void", is_void));
-            return Ok(ChallengeOutcome::Refused);
+        let method = match accepted {
+            Ok(method) => method,
+            Err(wrong) => {
+                cx.audit(wrong.noted(failed()).with("challenge_void", is_void));
+                return Ok(ChallengeOutcome::Refused);
+            }
         };
-        let amr = vec![Proof::Password, Proof::OneTimeCode];
+        let amr = vec![Proof::Password, method.proof()];
         Ok(ChallengeOutcome::Opened(Box::new(begin(cx, &user, amr, method.name())?)))
     }
 }
