@@ -7,6 +7,8 @@ use crate::kit::{
     restore_to, sign_in_alone,
 };
 
+mod browser;
+
 struct Stage {
     world: World,
     acme: Tenant,

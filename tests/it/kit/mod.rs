@@ -2,6 +2,7 @@
 
 mod acks;
 mod authenticator;
+mod browser;
 mod client;
 mod clock;
 mod dice;
@@ -20,6 +21,7 @@ mod world;
 
 pub use acks::{Acks, Attempt, Tally};
 pub use authenticator::{Authenticator, STEP_MS, begin_enrolment, enrol};
+pub use browser::Browser;
 pub use client::{Client, Reply, raw};
 pub use clock::TestClock;
 pub use dice::{Dice, number_from};

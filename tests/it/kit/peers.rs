@@ -2,8 +2,9 @@
 //! authenticator's.
 
 use std::cell::RefCell;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use base64::Engine;
@@ -68,8 +69,8 @@ impl Peers {
                 return None;
             }
         }
-        let npm = Peer::start(Path::new("node"), folder.join("sign.mjs"))?;
-        let pypi = Peer::start(&python, folder.join("sign.py"))?;
+        let npm = Peer::start(Path::new("node"), &[folder.join("sign.mjs").as_os_str()])?;
+        let pypi = Peer::start(&python, &[folder.join("sign.py").as_os_str()])?;
         Some(Self { npm: RefCell::new(npm), pypi: RefCell::new(pypi) })
     }
 
@@ -109,7 +110,8 @@ impl Otplib {
             );
             return None;
         }
-        Peer::start(Path::new("node"), folder.join("otp.mjs")).map(|peer| Self(RefCell::new(peer)))
+        let peer = Peer::start(Path::new("node"), &[folder.join("otp.mjs").as_os_str()])?;
+        Some(Self(RefCell::new(peer)))
     }
 
     /// What it makes of an `otpauth:` URI at a time, Unix seconds: code, issuer and label.
@@ -120,33 +122,45 @@ impl Otplib {
     }
 }
 
-struct Peer {
+/// A child process that answers one line of JSON with another.
+pub(super) struct Peer {
     child: Child,
-    questions: ChildStdin,
+    questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Peer {
-    fn start(program: &Path, script: PathBuf) -> Option<Self> {
+    /// Nothing where it cannot run; says so then.
+    pub fn start(program: &Path, arguments: &[&OsStr]) -> Option<Self> {
         let mut command = Command::new(program);
-        command.arg(script).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = match command.spawn() {
             Ok(child) => child,
             Err(error) => {
-                println!("SKIPPED: {} cannot run, so nobody can sign: {error}", program.display());
+                println!("SKIPPED: {} cannot run: {error}", program.display());
                 return None;
             }
         };
-        let questions = child.stdin.take().expect("a piped input");
+        let questions = child.stdin.take();
         let answers = BufReader::new(child.stdout.take().expect("a piped output"));
         Some(Self { child, questions, answers })
     }
 
-    fn ask(&mut self, line: &Value) -> Map<String, Value> {
-        writeln!(self.questions, "{line}").expect("a signer that listens");
+    /// One question, and its answer.
+    pub fn ask(&mut self, line: &Value) -> Map<String, Value> {
+        let questions = self.questions.as_mut().expect("a peer that was not ended");
+        writeln!(questions, "{line}").expect("a signer that listens");
         let mut answer = String::new();
         self.answers.read_line(&mut answer).expect("a signer that answers");
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer:?}"))
+    }
+}
+
+impl Peer {
+    /// Ends it in its own way: it sees the end of its input, and is done when it closes its output.
+    pub fn end(&mut self) {
+        drop(self.questions.take());
+        let _rest = std::io::copy(&mut self.answers, &mut std::io::sink());
     }
 }
 
