@@ -161,6 +161,7 @@ actions! {
     WriteMembers = "members:write", privileged, [Owner Admin], "Add people, change roles up to one's own.";
     RemoveMembers = "members:remove", privileged, [Owner Admin Member Viewer Customer], "Leave the tenant; owners and admins: remove people up to one's own role.";
     TransferTenant = "tenant:transfer", privileged, [Owner], "Make somebody else the owner in one's place.";
+    ProvisionPeople = "scim:write", privileged, [Owner Admin], "Have a directory add, change and remove people and teams over SCIM, never owners; an API key with this alone gives roles up to member.";
     ReadInvites = "invites:read", privileged, [Owner Admin], "See invitations that nobody has accepted yet.";
     ReadTeams = "teams:read", plain, [Owner Admin Member Viewer], "List teams.";
     WriteTeams = "teams:write", privileged, [Owner Admin], "Create, change and delete teams.";

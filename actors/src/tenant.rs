@@ -55,6 +55,7 @@ pub mod portable;
 pub mod profile;
 pub mod recovery;
 pub mod restore;
+pub mod scim;
 pub mod sessions;
 pub mod submissions;
 pub mod support;

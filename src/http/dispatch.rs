@@ -25,8 +25,8 @@ use crate::http::headers::{self, Sealing};
 use crate::http::matcher::{Matched, Matcher};
 use crate::http::problem::{Kind, MEDIA_TYPE, Problem};
 use crate::http::request::{self, IdSource, RequestContext, Trace};
-use crate::http::routes::{ROUTES, Verb};
-use crate::http::{AppToCome, arrival};
+use crate::http::routes::{ROUTES, Verb, is_scim};
+use crate::http::{AppToCome, arrival, scim};
 use crate::limits::{LOG_ONE_IN, SLOW_MS};
 use crate::metrics::{Meter, UNMATCHED};
 
@@ -97,6 +97,7 @@ struct Seen {
     request_id: Arc<str>,
     trace: Option<Trace>,
     is_api: bool,
+    is_scim: bool,
     row: Option<usize>,
 }
 
@@ -130,7 +131,8 @@ impl Edge {
             started: self.app.env.monotonic(),
             request_id: self.ids.request_id(request.headers()),
             trace: Trace::join(request.headers(), &self.ids),
-            is_api: request.path().starts_with("/v1/"),
+            is_api: request.path().starts_with("/v1/") || is_scim(request.path()),
+            is_scim: is_scim(request.path()),
             row: None,
         };
         match self.matcher.find(request.path(), Verb::of(request.method())) {
@@ -206,10 +208,13 @@ impl Edge {
         response: ServiceResponse,
     ) -> ServiceResponse {
         let mut response = explain(response);
-        let status = response.status();
         if let Some(problem) = response.response().error().and_then(Error::as_error::<Problem>) {
             log_cause(seen, problem);
         }
+        if seen.is_scim {
+            response = scim::error::translate(response);
+        }
+        let status = response.status();
         let with = Sealing {
             request_id: &seen.request_id,
             trace: seen.trace.as_ref(),

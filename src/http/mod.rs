@@ -57,6 +57,7 @@ pub mod mfa;
 pub mod platform;
 pub mod recovery;
 pub mod restores;
+pub mod scim;
 pub mod submissions;
 pub mod support;
 pub mod teams;

@@ -52,7 +52,7 @@ pub fn document() -> Value {
             }},
             "parameters": parameters(),
             "headers": headers(),
-            "responses": {"Problem": problem_response()},
+            "responses": {"Problem": problem_response(), "ScimError": scim_error_response()},
             "schemas": with_problem(schemas),
         },
     })
@@ -161,10 +161,17 @@ fn responses(route: &Route, generator: &mut SchemaGenerator) -> Value {
         }
         responses.insert(answer.status.to_string(), response);
     }
+    let problem = if route.is_scim() {
+        json!({"$ref": "#/components/responses/ScimError"})
+    } else {
+        json!({"$ref": "#/components/responses/Problem"})
+    };
     for status in problem_statuses(route) {
-        responses.insert(status.to_string(), json!({"$ref": "#/components/responses/Problem"}));
+        // SCIM has no 422.
+        let status = if route.is_scim() && status == 422 { 400 } else { status };
+        responses.insert(status.to_string(), problem.clone());
     }
-    responses.insert("default".to_owned(), json!({"$ref": "#/components/responses/Problem"}));
+    responses.insert("default".to_owned(), problem);
     Value::Object(responses)
 }
 
@@ -255,6 +262,26 @@ fn problem_response() -> Value {
             "Retry-After": {"$ref": "#/components/headers/Retry-After"},
         },
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    })
+}
+
+fn scim_error_response() -> Value {
+    json!({
+        "description": "What went wrong (RFC 7644 §3.12). `Link` names the problem.",
+        "headers": {
+            "X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"},
+            "Retry-After": {"$ref": "#/components/headers/Retry-After"},
+        },
+        "content": {crate::http::scim::MEDIA_TYPE: {"schema": {
+            "type": "object",
+            "required": ["schemas", "status", "detail"],
+            "properties": {
+                "schemas": {"type": "array", "items": {"type": "string"}},
+                "status": {"type": "string"},
+                "scimType": {"type": "string"},
+                "detail": {"type": "string"},
+            },
+        }}},
     })
 }
 

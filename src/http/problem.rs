@@ -11,9 +11,11 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::{HttpResponse, ResponseError};
 use actors::tenant::error::{Conflict, FieldError, TenantError};
+use actors::tenant::scim::Fault;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::http::scim::error::SCIM_TYPE;
 use crate::limits::RETRY_AFTER_S;
 
 /// The media type of every 4xx and 5xx answer.
@@ -50,6 +52,7 @@ kinds! {
     MALFORMED: "malformed-body", BAD_REQUEST, "The body is not well-formed", "The body is not JSON, or nests too deeply. `detail` says where it broke.";
     BAD_IDEMPOTENCY_KEY: "bad-idempotency-key", BAD_REQUEST, "The idempotency key is not usable", "Send one `Idempotency-Key` of 1 to 255 visible ASCII characters, best a random UUID in quotes.";
     BAD_REQUEST: "bad-request", BAD_REQUEST, "The request is not well-formed", "A header that must come once came twice, or the request is not what HTTP allows. `detail` says which.";
+    SCIM_INVALID: "scim-invalid", BAD_REQUEST, "The SCIM request is not valid", "`scimType` says in which way (RFC 7644 §3.12) and `detail` what is wrong.";
     INVALID_LINK: "invalid-link", BAD_REQUEST, "The link is not valid", "It was used, replaced by a newer one, changed, or is too old. Ask for a new one.";
     UNAUTHENTICATED: "unauthenticated", UNAUTHORIZED, "A credential is needed", "Send exactly one `Authorization: Bearer …` header with an access token from `/v1/auth/sign-in` or an API key.";
     INVALID_TOKEN: "invalid-token", UNAUTHORIZED, "The credential is not valid", "The token or API key is malformed, expired or revoked, or its holder's rights changed. Refresh the token or sign in again; make another key.";
@@ -202,6 +205,14 @@ impl Problem {
     pub fn kind(&self) -> &'static Kind {
         self.0.kind
     }
+    /// What else it says, to people.
+    pub fn detail_text(&self) -> Option<&str> {
+        self.0.detail.as_deref()
+    }
+    /// An extension member.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.0.members.get(name)
+    }
     /// Which fields are wrong.
     pub fn field_errors(&self) -> &[FieldError] {
         &self.0.errors
@@ -353,6 +364,7 @@ impl From<TenantError> for Problem {
                  `ETag` as `If-Match`: the decision is about that version.",
             ),
             TenantError::Invalid(errors) => Self::new(Kind::INVALID).errors(errors),
+            TenantError::Scim(fault) => fault.into(),
             TenantError::IdempotencyKeyReused => Self::new(Kind::IDEMPOTENCY_KEY_REUSED),
             TenantError::Busy => Self::new(Kind::TENANT_BUSY),
             TenantError::Waking => Self::new(Kind::TENANT_WAKING),
@@ -373,6 +385,13 @@ impl From<TenantError> for Problem {
                 Self::internal(cause)
             }
         }
+    }
+}
+
+impl From<Fault> for Problem {
+    fn from(fault: Fault) -> Self {
+        let detail = fault.to_string();
+        Self::new(Kind::SCIM_INVALID).with(SCIM_TYPE, fault.scim_type()).detail(detail)
     }
 }
 

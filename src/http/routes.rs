@@ -10,7 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
     account, api_keys, audit, auth, exports, forms, hooks, integrations, invites, me, members,
-    meta, mfa, passkeys, platform, recovery, restores, submissions, support, teams, tenant, usage,
+    meta, mfa, passkeys, platform, recovery, restores, scim, submissions, support, teams, tenant,
+    usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -195,6 +196,13 @@ impl Route {
         self
     }
 
+    /// Says what it answers as SCIM's JSON.
+    pub const fn answers_scim<T: JsonSchema>(mut self, status: u16) -> Self {
+        let schema = Some(schema_of::<T> as SchemaOf);
+        self.answer = Some(Answer { status, media: Some(scim::MEDIA_TYPE), schema });
+        self
+    }
+
     /// Says that it answers with a list of `T`: `{"items": […], "next_cursor": …}`.
     pub const fn answers_page<T: JsonSchema>(self) -> Self {
         self.answers::<PageOf<T>>(200)
@@ -241,6 +249,11 @@ impl Route {
         matches!(self.access, Access::Tenant(_))
     }
 
+    /// Whether it is of SCIM, where bodies and errors have forms of their own.
+    pub fn is_scim(&self) -> bool {
+        is_scim(self.path)
+    }
+
     /// The names of the path's parameters, in order.
     pub fn params(&self) -> impl Iterator<Item = &'static str> {
         self.path.split('/').filter_map(param_name)
@@ -256,6 +269,11 @@ impl std::fmt::Display for Route {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {} ({})", self.verb.name(), self.path, self.id)
     }
+}
+
+/// Whether a path is one of SCIM's, known or not.
+pub(crate) fn is_scim(path: &str) -> bool {
+    path.strip_prefix("/scim").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The name in a `{name}` segment.
@@ -288,6 +306,8 @@ const GROUPS: &[&[Route]] = &[
     invites::ROUTES,
     teams::ROUTES,
     api_keys::ROUTES,
+    scim::ROUTES,
+    scim::discovery::ROUTES,
     forms::ROUTES,
     submissions::ROUTES,
     audit::ROUTES,
@@ -379,9 +399,9 @@ mod tests {
     }
 
     #[test]
-    fn only_rows_under_v1_take_a_credential() {
+    fn only_rows_under_v1_and_of_scim_take_a_credential() {
         for route in ROUTES.iter().filter(|route| route.is_tenant_scoped()) {
-            assert!(route.path.starts_with("/v1/"), "{route}");
+            assert!(route.path.starts_with("/v1/") || route.is_scim(), "{route}");
         }
     }
 }

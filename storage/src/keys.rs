@@ -63,6 +63,8 @@ keys! {
     State = b'!', false {};
     /// Audit entries that are in the archive, by the first one's sequence number.
     AuditChunk = b'A', false { first: u64 };
+    /// What a directory says of a person besides their address and role.
+    Provisioned = b'G', true { user: UserId };
     /// An invitation that nobody has accepted yet.
     Invite = b'I', false { id: InviteId };
     /// A mail that waits to be sent.

@@ -22,6 +22,10 @@ fn entries(owner: &Client, action: &str) -> Vec<Value> {
 /// The missing capability that a refusal names.
 fn refused(reply: &Reply) -> String {
     assert_eq!((reply.status, reply.problem().as_str()), (403, "forbidden"), "{}", reply.text());
+    if reply.header("content-type") == Some("application/scim+json") {
+        // SCIM has no member for it; the text ends in it.
+        return reply.str("/detail").rsplit(' ').next().expect("a last word").to_owned();
+    }
     reply.str("/action")
 }
 

@@ -43,6 +43,7 @@ mod quota;
 mod rate;
 mod remote;
 mod roles;
+mod scim;
 mod sealed;
 mod struck;
 mod supervision;

@@ -38,6 +38,8 @@ pub struct ApiKeyView {
     pub id: ApiKeyId,
     /// What people call it.
     pub name: String,
+    /// What people become whom it provisions over SCIM without naming a role.
+    pub provisions_as: Role,
     /// The capabilities it was given. In force are those that its creator's role still has.
     pub scopes: Vec<String>,
     /// Who made it.
@@ -81,6 +83,9 @@ pub(crate) struct ApiKeyRow {
     /// The last day it was used on, since 1970.
     used_day: Option<u32>,
     version: u64,
+    /// What people become whom it provisions without naming a role; nothing means members.
+    #[serde(default)]
+    provisions_as: Option<Role>,
 }
 
 impl ApiKeyRow {
@@ -101,6 +106,7 @@ impl ApiKeyRow {
         ApiKeyView {
             id: self.id,
             name: self.name.clone(),
+            provisions_as: self.provisions_as.unwrap_or(Role::Member),
             scopes: self.scopes.clone(),
             created_by: self.created_by,
             created_at: rfc3339(self.created_ms),
@@ -121,12 +127,13 @@ impl ApiKeyRow {
         known.fold(Scopes::NONE, Scopes::with)
     }
 
-    /// As whom it asks now; nobody once it has ended or its creator is gone.
+    /// As whom it asks now; nobody once it has ended, or its creator is gone or deactivated.
     fn principal<R: Reads>(&self, cx: &R) -> Result<Option<ServicePrincipal>, TenantError> {
         if self.expires_ms <= cx.now_ms() {
             return Ok(None);
         }
         let creator: Option<UserRow> = cx.row(&Key::User { id: self.created_by })?;
+        let creator = creator.filter(|creator| !creator.deactivated);
         Ok(creator.map(|creator| ServicePrincipal {
             key: self.id,
             user: creator.id,
@@ -146,6 +153,12 @@ impl ApiKeyRow {
 fn visible<R: Reads>(cx: &R, id: ApiKeyId) -> Result<ApiKeyRow, TenantError> {
     let row: ApiKeyRow = cx.need(&ApiKeyRow::key(id))?;
     if row.is_visible(cx)? { Ok(row) } else { Err(TenantError::NotFound) }
+}
+
+/// What people become whom a key provisions without naming a role.
+pub(crate) fn provisioned_role(cx: &impl Reads, id: ApiKeyId) -> Result<Role, TenantError> {
+    let row: Option<ApiKeyRow> = cx.row(&ApiKeyRow::key(id))?;
+    Ok(row.and_then(|row| row.provisions_as).unwrap_or(Role::Member))
 }
 
 /// As whom a key asks for `capability` now, whatever was known of it where the message came from.

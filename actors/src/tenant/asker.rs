@@ -92,7 +92,7 @@ fn standing<R: Reads>(
     let session: Option<SessionRow> =
         cx.row(&Key::Session { user: user.user, id: user.session })?;
     let row: Option<UserRow> = cx.row(&Key::User { id: user.user })?;
-    let (Some(session), Some(row)) = (session, row) else {
+    let (Some(session), Some(row)) = (session, row.filter(|row| !row.deactivated)) else {
         return Err(TenantError::StaleCredential);
     };
     let standing = Standing {

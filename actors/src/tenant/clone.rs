@@ -2,7 +2,7 @@
 //!
 //! What is not taken along: the audit log, sessions and API keys, which are the source's own; integrations and what
 //! they received, because their secrets and addresses belong to the source. Sanitised, it also has no
-//! e-mail addresses, no passwords, no second factors and nothing that people wrote or filled in: texts become `x` of the
+//! e-mail addresses, no passwords, no second factors, no names and nothing that people wrote or filled in: texts become `x` of the
 //! same length, numbers 0, so that shapes and sizes stay what they were.
 //!
 //! Refuses: to write into a tenant that has anything of its own but its founding.
@@ -87,8 +87,8 @@ fn fill(
         if matches!(key, Key::State {}) {
             state = value::decode(&value)?;
         }
-        let is_secret = options.sanitise && matches!(key, Key::SecondFactors { .. });
-        if is_secret || !is_taken_along(&key) {
+        let is_personal = matches!(key, Key::SecondFactors { .. } | Key::Provisioned { .. });
+        if options.sanitise && is_personal || !is_taken_along(&key) {
             continue;
         }
         let value = if options.sanitise { sanitised(&key, &value)? } else { value.to_vec() };

@@ -163,6 +163,9 @@ pub enum TenantError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] storage::store::StoreError),
+    /// What SCIM does not allow.
+    #[error(transparent)]
+    Scim(#[from] crate::tenant::scim::Fault),
     /// A stored row does not decode.
     #[error(transparent)]
     Value(#[from] storage::value::ValueError),

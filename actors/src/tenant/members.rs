@@ -23,6 +23,7 @@ use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::factors::forget_factors;
 use crate::tenant::invites;
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
+use crate::tenant::scim::person::forget_provisioned;
 use crate::tenant::tickets;
 
 pub mod adding;
@@ -71,6 +72,7 @@ pub fn insert_user(
         updated_ms: now,
         version: 1,
         email_verified: false,
+        deactivated: false,
     };
     cx.put(&index, &row.id)?;
     cx.put(&Key::User { id: row.id }, &row)?;
@@ -122,7 +124,7 @@ pub(crate) fn sessions_of(cx: &impl Reads, user: UserId) -> Result<Vec<SessionRo
 }
 
 /// The platform has administrators and nobody else; tenants have everybody else.
-fn check_role_fits(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
+pub(crate) fn check_role_fits(cx: &impl Reads, role: Role) -> Result<(), TenantError> {
     let on_platform = cx.tenant() == TenantId::PLATFORM;
     if on_platform == (role == Role::PlatformAdmin) {
         return Ok(());
@@ -279,6 +281,9 @@ impl Command for ChangeRole {
         if row.role == self.role {
             return Ok(row.document());
         }
+        if self.role == Role::Owner && row.deactivated {
+            return Err(TenantError::invalid("/role", "an owner must be somebody who is active"));
+        }
         let draft = Draft::success(Self::NAME, row.named())
             .with("from", row.role.name())
             .with("to", self.role.name());
@@ -324,7 +329,7 @@ impl Command for TransferOwnership {
         if taker.role == Role::Customer {
             return Err(TenantError::invalid("/to", "must not be a customer"));
         }
-        if taker.password.is_none() {
+        if taker.password.is_none() || taker.deactivated {
             return Err(TenantError::invalid("/to", "must be somebody who can sign in"));
         }
         cx.audit(
@@ -380,16 +385,22 @@ impl Command for RemoveMember {
                 .with("role", row.role.name())
                 .with("left", oneself),
         );
-        end_sessions(cx, row.id, None)?;
-        revoke_all_of(cx, row.id)?;
-        forget_factors(cx, row.id)?;
-        tickets::end_all(cx, row.id)?;
-        let index = email_key(cx, &row.email);
-        cx.delete(&index)?;
-        cx.delete(&key)?;
-        cx.release(Quota::Members, 1);
-        Ok(())
+        forget_person(cx, &row)
     }
+}
+
+/// Takes a person's row away, and everything that is about them alone.
+pub(crate) fn forget_person(cx: &mut Cx<'_, '_>, row: &UserRow) -> Result<(), TenantError> {
+    end_sessions(cx, row.id, None)?;
+    revoke_all_of(cx, row.id)?;
+    forget_factors(cx, row.id)?;
+    tickets::end_all(cx, row.id)?;
+    forget_provisioned(cx, row.id)?;
+    let index = email_key(cx, &row.email);
+    cx.delete(&index)?;
+    cx.delete(&Key::User { id: row.id })?;
+    cx.release(Quota::Members, 1);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -35,6 +35,10 @@ pub struct UserRow {
     /// Whether they have shown that the address is theirs.
     #[serde(default)]
     pub email_verified: bool,
+    /// Whether they are shut out: no session, no key, no way in, until somebody takes it back. Never of
+    /// an owner.
+    #[serde(default)]
+    pub deactivated: bool,
 }
 
 /// How somebody proved who they are, by the names of RFC 8176.
@@ -103,6 +107,8 @@ pub struct MemberView {
     pub version: u64,
     /// Whether they have shown that the address is theirs.
     pub email_verified: bool,
+    /// Whether they can get in; false after provisioning switched them off.
+    pub active: bool,
 }
 
 impl UserRow {
@@ -116,6 +122,7 @@ impl UserRow {
             updated_at: rfc3339(self.updated_ms),
             version: self.version,
             email_verified: self.email_verified,
+            active: !self.deactivated,
         }
     }
     /// [`view`](Self::view), as it is answered.

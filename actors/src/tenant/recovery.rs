@@ -49,6 +49,10 @@ impl Command for RequestReset {
             cx.audit(Draft::failed(Self::NAME, target).with("reason", reason));
             return Ok(());
         };
+        if user.deactivated {
+            cx.audit(Draft::failed(Self::NAME, user.named()).with("reason", "deactivated"));
+            return Ok(());
+        }
         if cx.state().mail.waiting < limits::MAILS_MAX {
             let ticket = tickets::open(cx, &user, Purpose::Reset)?;
             mail::post(cx, &user.email, About::Reset(user.id, ticket.id), ticket.expires_ms)?;

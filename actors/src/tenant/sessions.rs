@@ -164,7 +164,7 @@ pub struct Credential {
 }
 
 /// Reads what the password of an e-mail address is compared with; nothing if nobody has the address
-/// or they have no password.
+/// or they have no password or are deactivated.
 #[derive(Debug)]
 pub struct ReadCredential {
     /// The address, as it was typed.
@@ -176,7 +176,7 @@ impl Query for ReadCredential {
     type Reply = Option<Credential>;
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError> {
-        let row = find_by_email(cx, &self.email)?;
+        let row = find_by_email(cx, &self.email)?.filter(|row| !row.deactivated);
         Ok(row.and_then(|row| Some(Credential { user: row.id, password_phc: row.password? })))
     }
 }
@@ -210,7 +210,8 @@ impl Command for OpenSession {
 /// Somebody whose password was right, if it still is: it may have changed since it was compared.
 fn proven(cx: &Cx<'_, '_>, credential: &Credential) -> Result<UserRow, TenantError> {
     let user: Option<UserRow> = cx.row(&Key::User { id: credential.user })?;
-    user.filter(|user| user.password.as_ref() == Some(&credential.password_phc))
+    user.filter(|user| !user.deactivated)
+        .filter(|user| user.password.as_ref() == Some(&credential.password_phc))
         .ok_or(TenantError::BadCredentials)
 }
 
@@ -221,6 +222,10 @@ fn begin(
     amr: Vec<Proof>,
     factor: &'static str,
 ) -> Result<Opened, TenantError> {
+    // Every way in ends here, so nobody who is shut out finds another one.
+    if user.deactivated {
+        return Err(TenantError::BadCredentials);
+    }
     make_room(cx, user.id)?;
     let mut session = SessionRow {
         id: cx.new_id(),
@@ -338,7 +343,8 @@ impl Command for RefreshSession {
         let key = Key::Session { user: token.user, id: token.session };
         let session: Option<SessionRow> = cx.row(&key)?;
         let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
-        let (Some(mut session), Some(user)) = (session, user) else {
+        let (Some(mut session), Some(user)) = (session, user.filter(|user| !user.deactivated))
+        else {
             return Err(TenantError::BadCredentials);
         };
         if token.generation < session.generation {

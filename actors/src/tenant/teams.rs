@@ -85,14 +85,17 @@ pub struct TeamRow {
     pub updated_ms: u64,
     /// Counts changes; becomes the `ETag`.
     pub version: u64,
+    /// What the directory that provisions it calls it.
+    #[serde(default)]
+    pub external_id: Option<String>,
 }
 
 /// Who still is in the tenant, asked once a person.
 #[derive(Default)]
-struct Present(HashMap<UserId, bool>);
+pub(crate) struct Present(HashMap<UserId, bool>);
 
 impl Present {
-    fn has<R: Reads>(&mut self, cx: &R, user: UserId) -> Result<bool, TenantError> {
+    pub(crate) fn has<R: Reads>(&mut self, cx: &R, user: UserId) -> Result<bool, TenantError> {
         if let Some(known) = self.0.get(&user) {
             return Ok(*known);
         }
@@ -128,12 +131,16 @@ fn document<R: Reads>(cx: &R, id: TeamId, row: &TeamRow) -> Result<Document, Ten
     Ok(Document { version: row.version, json: Present::default().render(cx, id, row)? })
 }
 
-fn all_teams() -> Prefix {
+pub(crate) fn all_teams() -> Prefix {
     Prefix::kind(&Key::Team { id: TeamId::from_bytes([0; 16]) })
 }
 
 /// Takes a name that no team but `own` has.
-fn take_name<R: Reads>(cx: &R, name: &str, own: Option<TeamId>) -> Result<String, TenantError> {
+pub(crate) fn take_name<R: Reads>(
+    cx: &R,
+    name: &str,
+    own: Option<TeamId>,
+) -> Result<String, TenantError> {
     let name = line("/name", name, NAME_BYTES_MAX)?;
     let folded = name.to_lowercase();
     let scan = Scan { limit: limits::TEAMS_MAX, ..Scan::all(all_teams()) };
@@ -153,7 +160,10 @@ fn take_name<R: Reads>(cx: &R, name: &str, own: Option<TeamId>) -> Result<String
 }
 
 /// Takes the members of a team. Every one that is nobody here is reported.
-fn take_members<R: Reads>(cx: &R, users: &[UserId]) -> Result<BTreeSet<UserId>, TenantError> {
+pub(crate) fn take_members<R: Reads>(
+    cx: &R,
+    users: &[UserId],
+) -> Result<BTreeSet<UserId>, TenantError> {
     if users.len() > limits::TEAM_MEMBERS_MAX {
         let message = format!("must have at most {} members", limits::TEAM_MEMBERS_MAX);
         return Err(TenantError::invalid("/members", message));
@@ -200,6 +210,7 @@ impl Command for CreateTeam {
             created_ms: now_ms,
             updated_ms: now_ms,
             version: 1,
+            external_id: None,
         };
         let id = cx.new_id();
         cx.put(&Key::Team { id }, &row)?;

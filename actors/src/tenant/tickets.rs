@@ -147,7 +147,10 @@ impl TicketRow {
 
     /// Whether it still opens anything for that person.
     pub(crate) fn counts_for(&self, user: &UserRow, now_ms: u64) -> bool {
-        self.expires_ms > now_ms && self.authz == user.authz && self.email == user.email
+        self.expires_ms > now_ms
+            && self.authz == user.authz
+            && self.email == user.email
+            && !user.deactivated
     }
 }
 

@@ -23,6 +23,7 @@ fn samples() -> Vec<Key> {
     vec![
         Key::State {},
         Key::AuditChunk { first: seq },
+        Key::Provisioned { user: id(0x10) },
         Key::Invite { id: id(0x10) },
         Key::Mail { id: id(0x10) },
         Key::Ticket { user: id(0x10), id: id(0x20) },

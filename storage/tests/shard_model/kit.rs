@@ -96,6 +96,7 @@ pub fn any_key() -> impl Strategy<Value = Key> {
         (any::<u32>(), digest()).prop_map(|(day, digest)| Key::Idempotency { day, digest }),
         id().prop_map(|a| Key::Integration { id: IntegrationId::from_bytes(a) }),
         id().prop_map(|a| Key::ApiKey { id: ApiKeyId::from_bytes(a) }),
+        id().prop_map(|a| Key::Provisioned { user: UserId::from_bytes(a) }),
         id().prop_map(|a| Key::SecondFactors { user: UserId::from_bytes(a) }),
         digest().prop_map(|digest| Key::Slug { digest }),
         id().prop_map(|a| Key::Export { id: ExportId::from_bytes(a) }),

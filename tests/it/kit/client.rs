@@ -23,8 +23,14 @@ impl Reply {
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("not JSON: {self:?}"))
     }
-    /// The problem's code: the last segment of its type.
+    /// The problem's code: the last segment of its type; where errors have SCIM's form, of the page that
+    /// `Link` leads to.
     pub fn problem(&self) -> String {
+        if self.header("content-type") == Some("application/scim+json") {
+            let link = self.header("link").expect("an error of SCIM names its problem");
+            let uri = link.trim_start_matches('<').split('>').next().expect("a link");
+            return uri.rsplit('/').next().expect("a last segment").to_owned();
+        }
         assert_eq!(
             self.header("content-type"),
             Some("application/problem+json"),

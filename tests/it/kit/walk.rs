@@ -57,7 +57,7 @@ impl Fixture {
             let author = if is_draft { owner } else { submitter };
             fixture.submission = author.post(&place, body, 201).str("/id");
         }
-        if path.contains("/teams/{") {
+        if path.contains("/teams/{") || path.contains("/Groups/{") {
             let body = json!({"name": format!("Team {serial}"), "members": []});
             fixture.team = owner.post("/v1/teams", body, 201).str("/id");
         }
@@ -72,7 +72,7 @@ impl Fixture {
             let body = json!({"email": email, "role": "viewer", "password": PASSWORD});
             fixture.member = owner.post("/v1/members", body, 201).str("/id");
         }
-        if path.contains("/members/{") {
+        if path.contains("/members/{") || path.contains("/Users/{") {
             fixture.member = world.member_named(tenant, &format!("walked{serial}"), "viewer").1;
         }
         if path.contains("/sessions/{") {
@@ -168,6 +168,7 @@ impl Fixture {
             .replace("{tenant}", &self.tenant)
             .replace("{support}", &self.support)
             .replace("{passkey}", "cGFzc2tleQ")
+            .replace("{resource_type}", "User")
             .replace("{page}", "reset")
             .replace("{seq}", "1")
     }
@@ -184,6 +185,15 @@ impl Fixture {
             }
             // Back to what is: whoever may ask changes nothing by it.
             "restores.request" => body["at"] = json!(now()),
+            "scim.user-create" | "scim.user-replace" => {
+                body["userName"] = json!(format!("sample{serial}@walk.example"))
+            }
+            "scim.group-create" | "scim.group-replace" => {
+                body["displayName"] = json!(format!("Sample {serial}"))
+            }
+            "scim.group-change" => {
+                body["Operations"][0]["value"] = json!(format!("Sample {serial}"))
+            }
             "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
             "platform.ask-support" => body["tenant"] = json!(self.tenant),
             "platform.create-tenant" => {

@@ -19,7 +19,7 @@ use crate::audit::entry::{Draft, Named};
 use crate::call::Document;
 use crate::env::{parse_rfc3339, rfc3339};
 use crate::limits;
-use crate::permit::{CAPABILITIES, Scopes, SignIn, WriteApiKeys};
+use crate::permit::{CAPABILITIES, Role, Scopes, SignIn, WriteApiKeys};
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::{Conflict, FieldError, TenantError};
 use crate::tenant::forms::{Made, check_version, line, to_json};
@@ -40,6 +40,10 @@ pub struct CreateApiKeyBody {
     /// When it ends, RFC 3339: at most 365 days from now. Absent: in 90 days.
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// What people become whom it provisions over SCIM without naming a role: customer, viewer, member
+    /// or admin. Absent: member.
+    #[serde(default)]
+    pub provisions_as: Option<Role>,
 }
 
 /// The body that changes an API key: only what it names.
@@ -55,6 +59,9 @@ pub struct UpdateApiKeyBody {
     /// When it ends, RFC 3339: at most 365 days from now.
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// What people become whom it provisions over SCIM without naming a role.
+    #[serde(default)]
+    pub provisions_as: Option<Role>,
 }
 
 /// Reads names of capabilities that the asker has. Every one that no key can have is reported.
@@ -83,6 +90,15 @@ fn take_scopes(cx: &Cx<'_, '_>, names: &[String]) -> Result<Scopes, TenantError>
         return Err(TenantError::Forbidden { action: "api-keys:scope-above-own" });
     }
     Ok(scopes)
+}
+
+/// Reads what a key may make of people: nothing above what SCIM gives at all.
+fn take_provisions_as(role: Option<Role>) -> Result<Option<Role>, TenantError> {
+    if role.is_some_and(|role| role > Role::Admin) {
+        let message = "must be one of customer, viewer, member, admin";
+        return Err(TenantError::invalid("/provisions_as", message));
+    }
+    Ok(role)
 }
 
 /// Reads when a key ends.
@@ -123,6 +139,7 @@ impl Command for CreateApiKey {
         let created_by = cx.person()?.user;
         let name = line("/name", &self.body.name, NAME_BYTES_MAX)?;
         let scopes = take_scopes(cx, &self.body.scopes)?;
+        let provisions_as = take_provisions_as(self.body.provisions_as)?;
         let now_ms = cx.now_ms();
         let expires_ms = match &self.body.expires_at {
             Some(text) => take_end(cx, text)?,
@@ -145,6 +162,7 @@ impl Command for CreateApiKey {
             expires_ms,
             used_day: None,
             version: 1,
+            provisions_as,
         };
         cx.put(&ApiKeyRow::key(id), &row)?;
         let draft = Draft::success(Self::NAME, row.named())
@@ -211,6 +229,10 @@ impl Command for UpdateApiKey {
             }
             row.expires_ms = take_end(cx, text)?;
             draft = draft.with("expires_at", rfc3339(row.expires_ms));
+        }
+        if let Some(role) = take_provisions_as(self.body.provisions_as)? {
+            row.provisions_as = Some(role);
+            draft = draft.with("provisions_as", role.name());
         }
         if row == before {
             return Ok(row.document());

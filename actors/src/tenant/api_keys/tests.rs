@@ -17,7 +17,8 @@ use crate::tenant::members::{AddMember, ChangeRole, RemoveMember};
 
 fn create(scopes: &[&str]) -> CreateApiKey {
     let scopes = scopes.iter().map(|&name| name.to_owned()).collect();
-    CreateApiKey { body: CreateApiKeyBody { name: "CI".to_owned(), scopes, expires_at: None } }
+    let name = "CI".to_owned();
+    CreateApiKey { body: CreateApiKeyBody { name, scopes, expires_at: None, provisions_as: None } }
 }
 
 /// Makes a key and gives what its text says.

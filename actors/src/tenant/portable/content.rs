@@ -51,6 +51,7 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::Event { .. }
         | Key::Form { .. }
         | Key::Integration { .. }
+        | Key::Provisioned { .. }
         | Key::SecondFactors { .. }
         | Key::Team { .. }
         | Key::User { .. }

@@ -72,6 +72,7 @@ fn user(n: u8, role: Role) -> (Key, Vec<u8>) {
         updated_ms: 1,
         version: 1,
         email_verified: false,
+        deactivated: false,
     };
     (Key::User { id }, value::encode(&row))
 }

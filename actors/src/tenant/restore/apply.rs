@@ -18,7 +18,7 @@ use super::{RestoreRow, RestoreStatus, named, touched_user};
 use crate::audit::entry::{Draft, Named};
 use crate::call::Origin;
 use crate::env::rfc3339;
-use crate::permit::{Operate, Principal};
+use crate::permit::{Operate, Principal, Role};
 use crate::quota::Quota;
 use crate::tenant::core::Core;
 use crate::tenant::cx::{Command, Cx, Reads};
@@ -181,11 +181,14 @@ impl Command for WriteRows {
     }
 }
 
-/// The row as it was, but so that no token made before now speaks for it.
+/// The row as it was, but so that no token made before now speaks for it, and so that who was shut out
+/// since stays out. An owner never is, and a tenant that goes back has the owners it had.
 fn with_newer_rights(now: Option<&[u8]>, then: &[u8]) -> Result<UserRow, TenantError> {
     let mut row: UserRow = value::decode(then)?;
     let now: Option<UserRow> = now.map(value::decode).transpose()?;
-    row.authz = row.authz.max(now.map_or(0, |now| now.authz)).saturating_add(1);
+    let (authz, is_out) = now.map_or((0, row.deactivated), |now| (now.authz, now.deactivated));
+    row.authz = row.authz.max(authz).saturating_add(1);
+    row.deactivated = is_out && row.role != Role::Owner;
     Ok(row)
 }
 

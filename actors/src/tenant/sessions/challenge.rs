@@ -143,7 +143,7 @@ pub enum ChallengeOutcome {
 /// Whose challenge a token is of.
 fn challenged(cx: &Cx<'_, '_>, token: &ChallengeToken) -> Result<UserRow, TenantError> {
     let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
-    let user = user.ok_or(TenantError::BadCredentials)?;
+    let user = user.filter(|user| !user.deactivated).ok_or(TenantError::BadCredentials)?;
     let phc = user.password.as_deref().ok_or(TenantError::BadCredentials)?;
     if token.is_authentic(cx, phc) { Ok(user) } else { Err(TenantError::BadCredentials) }
 }

@@ -106,7 +106,9 @@ impl Query for ProveCookie {
         let session: Option<SessionRow> =
             cx.row(&Key::Session { user: cookie.user, id: cookie.session })?;
         let user: Option<UserRow> = cx.row(&Key::User { id: cookie.user })?;
-        let (Some(session), Some(user)) = (session, user) else { return Ok(None) };
+        let (Some(session), Some(user)) = (session, user.filter(|user| !user.deactivated)) else {
+            return Ok(None);
+        };
         if !is_authentic || session.expires_ms <= cx.now_ms() {
             return Ok(None);
         }
