@@ -16,6 +16,7 @@ mod archive;
 mod backup;
 mod check;
 mod erasure;
+mod federation;
 mod keys;
 mod mail;
 mod network;
@@ -27,6 +28,7 @@ mod tests;
 pub use archive::{Archive, FileFault, SecretFileError, archive_options};
 pub use backup::{Backup, Span, SpanError};
 pub use erasure::Erasure;
+pub use federation::Federation;
 pub use keys::{KeySource, Keys, Token};
 pub use mail::{Mail, MailTls, SmtpServer, mail_password};
 pub use network::{Network, NetworkError};
@@ -51,6 +53,8 @@ pub struct Config {
     pub erasure: Erasure,
     /// How mail is sent.
     pub mail: Mail,
+    /// How identity providers are asked.
+    pub identity: Federation,
     /// What the node says of itself.
     pub node: Identity,
     /// Log lines.

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod exports;
+pub mod federation;
 pub mod http;
 pub mod jobs;
 pub mod limits;

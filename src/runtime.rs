@@ -89,6 +89,9 @@ pub enum StartError {
     /// The platform's own compartment cannot be opened.
     #[error("the platform's own compartment cannot be opened")]
     Platform(#[from] actors::tenant::error::TenantError),
+    /// Identity providers cannot be asked.
+    #[error(transparent)]
+    Federation(#[from] crate::federation::FederationError),
     /// Two metrics have one name.
     #[error("the metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),

@@ -175,5 +175,19 @@ pub const INVITES_MAX: usize = 500;
 pub const INVITE_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Mailed links of one person that count at once; the oldest ends when another is made.
 pub const TICKETS_MAX: usize = 5;
+/// Identity providers of one tenant.
+pub const IDENTITY_PROVIDERS_MAX: usize = 32;
+/// Domains that one identity provider lets people in from.
+pub const IDENTITY_DOMAINS_MAX: usize = 20;
+/// Largest key set that is given in full, in bytes.
+pub const KEY_SET_BYTES_MAX: usize = 64 * 1024;
+/// Longest subject that a party may call a person by, in bytes (OpenID Connect Core §2).
+pub const SUBJECT_BYTES_MAX: usize = 255;
+/// Identities of one person.
+pub const IDENTITIES_MAX: usize = 10;
+/// How long a sign-in at an identity provider may take, milliseconds: 10 minutes.
+pub const AUTHORIZATION_MS: u64 = 10 * 60 * 1000;
+/// Such sign-ins of one tenant that are under way at once; the oldest ends when another begins.
+pub const AUTHORIZATIONS_MAX: usize = 1_000;
 /// How long a mailed link counts, milliseconds: an hour (ASVS 5.0, 6.5.5 asks for short-lived ones).
 pub const TICKET_MS: u64 = 60 * 60 * 1000;

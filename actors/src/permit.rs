@@ -179,6 +179,8 @@ actions! {
     ReadUsage = "usage:read", privileged, [Owner Admin], "See what counts against the plan.";
     ReadIntegrations = "integrations:read", privileged, [Owner Admin], "See integrations and what they received.";
     WriteIntegrations = "integrations:write", privileged, [Owner Admin], "Create, toggle and re-key integrations.";
+    ReadIdentityProviders = "identity-providers:read", privileged, [Owner Admin], "See which parties may vouch for people, without their secrets.";
+    WriteIdentityProviders = "identity-providers:write", privileged, [Owner Admin], "Say which parties may vouch for people, for roles up to one's own.";
     ReadApiKeys = "api-keys:read", privileged, [Owner Admin Member], "See API keys, without what proves them; members: their own.";
     WriteApiKeys = "api-keys:write", privileged, [Owner Admin Member], "Create, change and revoke API keys with rights one has oneself; members: their own.";
     ReadSupport = "support:read", privileged, [Owner Admin], "See who of the platform looked into the tenant, or asks to.";

@@ -46,6 +46,7 @@ pub mod audit;
 pub mod directory;
 pub mod factors;
 pub mod forms;
+pub mod identities;
 pub mod integrations;
 pub mod invites;
 pub mod mail;

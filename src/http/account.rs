@@ -1,4 +1,5 @@
-//! The pages that mailed links lead to: accept an invitation, choose a new password, confirm an address.
+//! The pages that mailed links lead to (accept an invitation, choose a new password, confirm an address), and the
+//! one to sign in at.
 //!
 //! A page is the same for everybody. Its script takes the secret part of the link from behind the `#`, which
 //! no browser sends, out of the address at once, and gives it to the API in a body.
@@ -20,7 +21,8 @@ pub const ROUTES: &[Route] = &[
     Route::new(Verb::Get, "/account/{page}", "account.page", Access::Public, || {
         web::get().to(page)
     })
-    .summary("The page that a mailed link leads to")
+    .summary("A page that a mailed link leads to, or the one to sign in at")
+    .any_query()
     .answers_media("text/html"),
     Route::new(Verb::Get, "/account/{page}/script.js", "account.script", Access::Public, || {
         web::get().to(script)
@@ -29,8 +31,12 @@ pub const ROUTES: &[Route] = &[
     .answers_media("text/javascript"),
 ];
 
-/// The one script.
+/// The script of the pages behind mailed links.
 const SCRIPT: &str = include_str!("account/script.js");
+/// The page to sign in at, and its script.
+pub(crate) const SIGN_IN: &str = "/account/sign-in";
+const SIGN_IN_NAME: &str = "sign-in";
+const SIGN_IN_SCRIPT: &str = include_str!("account/sign-in.js");
 
 /// A page's name in its address, and what stands on it.
 struct Page {
@@ -97,12 +103,47 @@ impl Page {
     }
 }
 
+/// Signing in: with a password, a passkey or another account, and with a second factor where one is due.
+fn sign_in() -> Markup {
+    let content = html! {
+        form #start method="post" {
+            p { label for="tenant" { "Organisation" } br; input #tenant autocomplete="organization" autocapitalize="none" spellcheck="false" required; }
+            p { label for="email" { "E-mail address" } br; input #email type="email" autocomplete="username webauthn"; }
+            p { label for="password" { "Password" } br; input #password type="password" autocomplete="current-password"; }
+            p { button type="submit" { "Sign in" } " " button #with-passkey type="button" { "Sign in with a passkey" } }
+            details {
+                summary { "Another account" }
+                div {
+                    p { label for="provider" { "What your organisation calls it" } br; input #provider autocapitalize="none" spellcheck="false" placeholder="google"; }
+                    p { button #with-provider type="button" { "Go there" } }
+                }
+            }
+        }
+        form #second method="post" hidden {
+            div #code-fields {
+                p { label for="code" { "Code of your authenticator, or a recovery code" } br; input #code autocomplete="one-time-code" autocapitalize="none" spellcheck="false"; }
+                p { button type="submit" { "Go on" } }
+            }
+            p { button #second-passkey type="button" hidden { "Use a passkey" } }
+        }
+        form #done method="post" hidden {
+            p { "You are signed in as " strong #who {} "." }
+            p { button type="submit" { "Sign out" } }
+        }
+        p #outcome role="status" aria-live="polite" {}
+        noscript { p { "This page needs JavaScript. Without it, send " code { "POST /v1/auth/sign-in" } "." } }
+        script src="/account/sign-in/script.js" defer {}
+    };
+    docs::frame("Sign in", "To your organisation.", None, &content)
+}
+
 fn named(name: &str) -> Result<&'static Page, Problem> {
     PAGES.iter().find(|page| page.name == name).ok_or_else(Problem::not_found)
 }
 
 async fn page(At(name): At<String>) -> Result<HttpResponse, Problem> {
-    let text = named(&name)?.markup().into_string();
+    let markup = if name == SIGN_IN_NAME { sign_in() } else { named(&name)?.markup() };
+    let text = markup.into_string();
     let mut response = HttpResponse::with_body(StatusCode::OK, BoxBody::new(text));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -112,7 +153,8 @@ async fn page(At(name): At<String>) -> Result<HttpResponse, Problem> {
 }
 
 async fn script(At(name): At<String>) -> Result<HttpResponse, Problem> {
-    named(&name)?;
+    let script =
+        if name == SIGN_IN_NAME { SIGN_IN_SCRIPT } else { named(&name).map(|_| SCRIPT)? };
     let media = HeaderValue::from_static("text/javascript; charset=utf-8");
-    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, media)).body(SCRIPT))
+    Ok(HttpResponse::Ok().insert_header((header::CONTENT_TYPE, media)).body(script))
 }

@@ -178,14 +178,19 @@ fn slug_of(host: &str, base: &str) -> Option<String> {
     Some(slug.to_owned())
 }
 
+fn check_query_length(query: &str) -> Result<(), Problem> {
+    if query.len() > QUERY_BYTES_MAX {
+        return Err(Problem::new(Kind::URI_TOO_LONG).with("limit", QUERY_BYTES_MAX));
+    }
+    Ok(())
+}
+
 /// Refuses query parameters that the row does not name.
 fn check_query(query: &str, known: &[&str]) -> Result<(), Problem> {
     if query.is_empty() {
         return Ok(());
     }
-    if query.len() > QUERY_BYTES_MAX {
-        return Err(Problem::new(Kind::URI_TOO_LONG).with("limit", QUERY_BYTES_MAX));
-    }
+    check_query_length(query)?;
     let names = query.split('&').map(|pair| pair.split_once('=').map_or(pair, |(name, _)| name));
     for name in names {
         if !known.contains(&name) {

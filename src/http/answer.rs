@@ -17,6 +17,12 @@ use crate::http::problem::Problem;
 /// Marks the answer to a repeated request.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// Whether a request comes from somebody who looks at pages.
+pub(crate) fn wants_page(request: &HttpRequest) -> bool {
+    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
 /// JSON bytes with a status.
 pub fn bytes(status: StatusCode, json: Vec<u8>) -> HttpResponse {
     let mut response = HttpResponse::with_body(status, BoxBody::new(json));

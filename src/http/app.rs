@@ -21,6 +21,7 @@ use storage::store::Store;
 
 use crate::config::Config;
 use crate::exports::Exports;
+use crate::federation::Federation;
 use crate::http::passwords::Passwords;
 use crate::http::proofs::Proofs;
 use crate::http::tokens::Tokens;
@@ -42,6 +43,8 @@ pub struct App {
     pub tokens: Tokens,
     /// Remembers API keys and cookies that were proven.
     pub proofs: Proofs,
+    /// Asks identity providers, and verifies what they say.
+    pub federation: Federation,
     /// Makes and verifies password hashes.
     pub passwords: Passwords,
     /// The plan table.

@@ -15,8 +15,8 @@ use futures_util::StreamExt as _;
 use futures_util::future::{LocalBoxFuture, Ready, ready};
 use serde::de::DeserializeOwned;
 use storage::id::{
-    ApiKeyId, CommentId, EventId, ExportId, FormId, IntegrationId, InviteId, RestoreId, SecretId,
-    SessionId, SubmissionId, SupportId, TeamId, TenantId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, IdentityId, IdentityProviderId, IntegrationId,
+    InviteId, RestoreId, SecretId, SessionId, SubmissionId, SupportId, TeamId, TenantId, UserId,
 };
 
 use crate::http::problem::{Kind, Problem};
@@ -182,7 +182,7 @@ macro_rules! segments {
     )*};
 }
 
-segments! { ApiKeyId CommentId EventId ExportId FormId IntegrationId InviteId RestoreId SecretId SessionId SubmissionId SupportId TeamId TenantId UserId String }
+segments! { ApiKeyId CommentId EventId ExportId FormId IdentityId IdentityProviderId IntegrationId InviteId RestoreId SecretId SessionId SubmissionId SupportId TeamId TenantId UserId String }
 
 /// One spelling for each number: no sign and no zeros in front.
 impl Segment for u64 {

@@ -173,7 +173,7 @@ impl From<&'static Kind> for KindView {
 }
 
 async fn landing(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if wants_page(&request) {
+    if answer::wants_page(&request) {
         return Ok(page(docs::landing()));
     }
     let landing = Landing {
@@ -210,7 +210,7 @@ async fn style(request: HttpRequest) -> HttpResponse {
 }
 
 async fn problems(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    if wants_page(&request) {
+    if answer::wants_page(&request) {
         return Ok(page(docs::problems()));
     }
     let views: Vec<KindView> = KINDS.iter().map(|kind| KindView::from(*kind)).collect();
@@ -219,7 +219,7 @@ async fn problems(request: HttpRequest) -> Result<HttpResponse, Problem> {
 
 async fn problem(request: HttpRequest, At(code): At<String>) -> Result<HttpResponse, Problem> {
     let kind = Kind::by_code(&code).ok_or_else(Problem::not_found)?;
-    if wants_page(&request) {
+    if answer::wants_page(&request) {
         return Ok(page(docs::problem(kind)));
     }
     answer::json(StatusCode::OK, &KindView::from(kind))
@@ -262,11 +262,6 @@ async fn security(app: web::Data<App>) -> HttpResponse {
 }
 
 /// Whether a person asks, through a browser.
-fn wants_page(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
-}
-
 fn page(markup: maud::Markup) -> HttpResponse {
     let mut response = HttpResponse::with_body(StatusCode::OK, BoxBody::new(markup.into_string()));
     let headers = response.headers_mut();

@@ -68,6 +68,8 @@ kinds! {
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";
     TENANT_SUSPENDED: "tenant-suspended", FORBIDDEN, "The tenant is suspended", "The platform suspended this tenant. Its data is kept.";
     SIGN_UP_DISABLED: "sign-up-disabled", FORBIDDEN, "Sign-up is switched off", "This node takes no new tenants by themselves. Ask whoever runs it.";
+    SIGN_IN_DECLINED: "sign-in-declined", FORBIDDEN, "The identity provider did not sign you in", "You declined, or the provider refused. `provider_error` says which; begin again.";
+    IDENTITY_NOT_ADMITTED: "identity-not-admitted", FORBIDDEN, "This identity may not come in", "The provider vouches for it, the tenant does not let it in; `reason` says why. Ask an administrator of the tenant for an invitation.";
     NOT_FOUND: "not-found", NOT_FOUND, "No such resource", "It does not exist, or it is not yours to know about: the answer is the same.";
     METHOD_NOT_ALLOWED: "method-not-allowed", METHOD_NOT_ALLOWED, "The method is not allowed here", "`Allow` names the methods that are.";
     TOO_SLOW: "request-timeout", REQUEST_TIMEOUT, "The body came too slowly", "Send the whole body within 30 seconds.";
@@ -88,6 +90,12 @@ kinds! {
     TOO_MANY_SUPPORT_SESSIONS: "too-many-support-sessions", CONFLICT, "Too many support sessions", "As many support sessions as a tenant keeps at once wait or are open. End some first.";
     SUPPORT_NOT_OPEN: "support-not-open", CONFLICT, "The support session is not open", "It waits to be approved, was refused or ended, or has run out. Read how far it is; ask for a new one.";
     SUPPORT_DECIDED: "support-decided", CONFLICT, "The support session is not waiting", "It was approved or refused before, was ended, or has run out. An open one can be ended.";
+    PROVIDER_NAME_TAKEN: "provider-name-taken", CONFLICT, "The provider's name is taken", "Choose another name for the identity provider.";
+    TOO_MANY_PROVIDERS: "too-many-providers", CONFLICT, "Too many identity providers", "As many identity providers as a tenant may have are there. Remove one first.";
+    IDENTITY_NOT_LINKED: "identity-not-linked", CONFLICT, "Somebody here has that e-mail address", "An address alone takes over no account. Sign in as before, then link the identity at `/v1/me/identities/{provider}`.";
+    IDENTITY_TAKEN: "identity-taken", CONFLICT, "The identity belongs to somebody else", "Somebody else in this tenant signs in with it.";
+    TOO_MANY_IDENTITIES: "too-many-identities", CONFLICT, "Too many identities", "As many identities as a person may have are linked. Remove one first.";
+    LAST_WAY_IN: "last-way-in", CONFLICT, "It is the last way to sign in", "Set a password first, by asking for a new one at `/v1/auth/password/forgot`, or link another identity.";
     RESTORE_RUNNING: "restore-running", CONFLICT, "A restore is running", "The tenant is being restored already. Wait until that is done.";
     TOO_MANY_EXPORTS: "too-many-exports", CONFLICT, "Too many exports", "As many exports as are kept at once are there. Wait until the oldest one expires.";
     EXPORT_NOT_READY: "export-not-ready", CONFLICT, "The export is not ready", "It is being written, or could not be. Read how far it is.";
@@ -105,6 +113,7 @@ kinds! {
     TENANT_BUSY: "tenant-busy", TOO_MANY_REQUESTS, "The tenant is busy", "More requests of this tenant are under way than it takes. Come back after `Retry-After` seconds. Nothing was done.";
     INTERNAL: "internal", INTERNAL_SERVER_ERROR, "Something failed", "It is not the request's fault. Report it with the `X-Request-Id` of the answer.";
     OVERLOADED: "overloaded", SERVICE_UNAVAILABLE, "The node is overloaded", "Come back after `Retry-After` seconds. Nothing was done.";
+    PROVIDER_UNAVAILABLE: "identity-provider-unavailable", SERVICE_UNAVAILABLE, "The identity provider cannot be reached", "It does not answer, or what it answers is of no use. Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_WAKING: "tenant-waking", SERVICE_UNAVAILABLE, "The tenant is waking", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_RESTARTING: "tenant-restarting", SERVICE_UNAVAILABLE, "The tenant is restarting", "Come back after `Retry-After` seconds. Nothing was done.";
     TENANT_FAULTED: "tenant-faulted", SERVICE_UNAVAILABLE, "The tenant is out of service", "A fault of this tenant alone stops it for a while. The operator sees it. Nothing was done.";
@@ -324,6 +333,11 @@ impl From<Conflict> for &'static Kind {
             Conflict::RestoreRunning => Kind::RESTORE_RUNNING,
             Conflict::TooManyExports => Kind::TOO_MANY_EXPORTS,
             Conflict::ExportNotReady => Kind::EXPORT_NOT_READY,
+            Conflict::ProviderNameTaken => Kind::PROVIDER_NAME_TAKEN,
+            Conflict::TooManyProviders => Kind::TOO_MANY_PROVIDERS,
+            Conflict::IdentityTaken => Kind::IDENTITY_TAKEN,
+            Conflict::TooManyIdentities => Kind::TOO_MANY_IDENTITIES,
+            Conflict::LastWayIn => Kind::LAST_WAY_IN,
             Conflict::FactorRequired => Kind::MFA_REQUIRED,
             Conflict::EnrolmentNotBegun => Kind::MFA_NOT_BEGUN,
             Conflict::TooManyPasskeys => Kind::TOO_MANY_PASSKEYS,

@@ -9,9 +9,9 @@ use actors::rate::Class;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::http::{
-    account, api_keys, audit, auth, exports, forms, hooks, integrations, invites, me, members,
-    meta, mfa, passkeys, platform, recovery, restores, scim, submissions, support, teams, tenant,
-    usage,
+    account, api_keys, audit, auth, exports, external, forms, hooks, identities,
+    identity_providers, integrations, invites, me, members, meta, mfa, oidc, passkeys, platform,
+    recovery, restores, scim, submissions, support, teams, tenant, usage,
 };
 
 /// A method that a route answers. `HEAD` is answered wherever `GET` is.
@@ -133,6 +133,8 @@ pub struct Route {
     pub guarded: bool,
     /// The query parameters it knows. Any other is refused before the handler runs.
     pub query: &'static [&'static str],
+    /// Whether parameters that it does not know are let through.
+    pub any_query: bool,
     /// Request headers of its own, with what they are for.
     pub headers: &'static [(&'static str, &'static str)],
 }
@@ -164,6 +166,7 @@ impl Route {
             idempotent: false,
             guarded: false,
             query: &[],
+            any_query: false,
             headers: &[],
         }
     }
@@ -214,6 +217,12 @@ impl Route {
         self
     }
 
+    /// Says that it answers 303 and leads elsewhere.
+    pub const fn answers_see_other(mut self) -> Self {
+        self.answer = Some(Answer { status: 303, media: None, schema: None });
+        self
+    }
+
     /// Says that it answers 200 with something other than JSON.
     pub const fn answers_media(mut self, media: &'static str) -> Self {
         self.answer = Some(Answer { status: 200, media: Some(media), schema: None });
@@ -235,6 +244,12 @@ impl Route {
     /// Names the query parameters it knows.
     pub const fn query(mut self, names: &'static [&'static str]) -> Self {
         self.query = names;
+        self
+    }
+
+    /// Says that query parameters it does not know are no fault: others decide what they send along.
+    pub const fn any_query(mut self) -> Self {
+        self.any_query = true;
         self
     }
 
@@ -296,15 +311,19 @@ pub struct PageOf<T> {
 const GROUPS: &[&[Route]] = &[
     auth::ROUTES,
     recovery::ROUTES,
+    external::ROUTES,
+    oidc::ROUTES,
     me::ROUTES,
     mfa::ROUTES,
     passkeys::ROUTES,
+    identities::ROUTES,
     tenant::ROUTES,
     restores::ROUTES,
     exports::ROUTES,
     members::ROUTES,
     invites::ROUTES,
     teams::ROUTES,
+    identity_providers::ROUTES,
     api_keys::ROUTES,
     scim::ROUTES,
     scim::discovery::ROUTES,

@@ -30,6 +30,7 @@ use storage::store::{Store, StoreOptions};
 use super::{Phase, Phases, RELEASE_TIMEOUT, StartError};
 use crate::config::{Config, archive_options};
 use crate::exports::Exports;
+use crate::federation::Federation;
 use crate::http::app::App;
 use crate::http::passwords::Passwords;
 use crate::http::proofs::Proofs;
@@ -121,6 +122,18 @@ fn anchors_dir(dir: &Path) -> std::path::PathBuf {
     dir.join("anchors")
 }
 
+/// What asks identity providers. Where nobody listens nobody comes back either.
+fn federation(
+    config: &Config,
+    base_url: Option<&str>,
+    env: &Env,
+    metrics: &Metrics,
+) -> Result<Federation, StartError> {
+    let base_url = base_url.unwrap_or_default();
+    let allow_loopback = config.identity.allow_loopback;
+    Ok(Federation::new(allow_loopback, base_url, env, metrics.registry())?)
+}
+
 /// The store and the actors over it.
 pub struct Engine {
     app: App,
@@ -173,6 +186,7 @@ impl Engine {
         let proofs = Proofs::new(&env);
         let passwords = Passwords::new(&env, config.http.workers());
         let metrics = Metrics::new()?;
+        let federation = federation(&config, base_url, &env, &metrics)?;
         let overflow = Overflow::new(config.archive.audit_policy());
         let outboxes = Arc::new(Outboxes::default());
         let carrier = base_url.map(|url| crate::mail::carrier(&config, url)).transpose()?;
@@ -229,6 +243,7 @@ impl Engine {
             tokens,
             proofs,
             passwords,
+            federation,
             plans,
             inbox,
             anchor,

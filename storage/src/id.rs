@@ -144,6 +144,10 @@ ids! {
     MailId = "ml";
     /// A single-use link that was mailed.
     TicketId = "tk";
+    /// A party that a tenant lets vouch for people.
+    IdentityProviderId = "ip";
+    /// A person's identity at such a party.
+    IdentityId = "il";
 }
 
 impl TenantId {

@@ -8,8 +8,9 @@
 //! as keyed digests (see `seal.rs`). The tenant is not part of a `Key`; the view puts it in front.
 
 use crate::id::{
-    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
-    SessionId, SubmissionId, SupportId, TeamId, TenantId, TicketId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IdentityId, IdentityProviderId,
+    IntegrationId, InviteId, MailId, RestoreId, SessionId, SubmissionId, SupportId, TeamId,
+    TenantId, TicketId, UserId,
 };
 
 /// A keyed digest: HMAC-SHA-256 under the tenant's index key.
@@ -67,8 +68,14 @@ keys! {
     Provisioned = b'G', true { user: UserId };
     /// An invitation that nobody has accepted yet.
     Invite = b'I', false { id: InviteId };
+    /// A person's identity at an identity provider.
+    Identity = b'L', false { user: UserId, id: IdentityId };
     /// A mail that waits to be sent.
     Mail = b'M', false { id: MailId };
+    /// A sign-in that is under way at an identity provider, by when it ends (Unix seconds).
+    Authorization = b'O', false { ends_s: u64, digest: Digest };
+    /// A party that the tenant lets vouch for people, with its secret.
+    IdentityProvider = b'P', false { id: IdentityProviderId };
     /// A single-use link that was mailed to a person.
     Ticket = b'R', false { user: UserId, id: TicketId };
     /// A support session: in its tenant as it stands, in the platform's compartment as it was asked for.
@@ -91,6 +98,8 @@ keys! {
     Integration = b'j', true { id: IntegrationId };
     /// An API key, without what proves it.
     ApiKey = b'k', false { id: ApiKeyId };
+    /// Whose identity an issuer's subject is, by the keyed digest of both and of the provider.
+    IdentityBySubject = b'l', false { digest: Digest };
     /// What a person signs in with besides a password, and their sign-ins that wait for it.
     SecondFactors = b'm', false { user: UserId };
     /// Platform only: which tenant has a short name, by its keyed digest.

@@ -134,7 +134,8 @@ fn assert_parameters(document: &Value, what: &str, path: &str, operation: &Value
 
 fn assert_responses(document: &Value, what: &str, path: &str, operation: &Value) {
     let responses = &operation["responses"];
-    let is_success = |(status, _): &(&String, &Value)| status.starts_with('2');
+    let is_success =
+        |(status, _): &(&String, &Value)| status.starts_with('2') || status.as_str() == "303";
     assert_eq!(members(responses).filter(is_success).count(), 1, "{what}: one way to succeed");
     for (status, response) in members(responses) {
         let response = resolved(document, response);
@@ -142,7 +143,7 @@ fn assert_responses(document: &Value, what: &str, path: &str, operation: &Value)
         for (_, media) in response.get("content").into_iter().flat_map(members) {
             compiled(document, &media["schema"]);
         }
-        if !status.starts_with('2') {
+        if !status.starts_with('2') && status != "303" {
             let media = if path.starts_with("/scim/") {
                 "application/scim+json"
             } else {
@@ -255,6 +256,10 @@ fn every_answer_of_a_seeded_tenant_is_what_its_schema_says() {
     for route in
         ROUTES.iter().filter(|route| route.access == Access::Public && route.verb == Verb::Get)
     {
+        // What leads elsewhere has tests of its own.
+        if route.answer.is_some_and(|answer| answer.status == 303) {
+            continue;
+        }
         let path = Fixture::absent(0).path(route).replace("{code}", "not-found");
         let reply = world.client.get(&path, 200);
         assert_true(&document, route, &reply);

@@ -1,8 +1,8 @@
 //! What an API key may be given, and the principal that speaks when one is used.
 //!
 //! A key never has more than its creator, and some powers it never has at all: those that only owners
-//! have, those over oneself (sessions, passwords), those of the platform, and those over keys. An end
-//! user's rights cannot be handed on either, because they are about that person's own records.
+//! have, those over oneself (sessions, passwords), those of the platform, those over keys, and those over
+//! who may vouch for people. An end user's rights cannot be handed on either, because they are about that person's own records.
 
 use std::fmt;
 use std::ops::BitAnd;
@@ -96,6 +96,7 @@ impl Capability {
         self.roles.contains(Role::Admin)
             && !self.roles.contains(Role::PlatformAdmin)
             && !self.name.starts_with("api-keys:")
+            && !self.name.starts_with("identity-providers:")
             && !["tenant:update", "support:decide"].contains(&self.name)
     }
 }

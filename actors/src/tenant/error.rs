@@ -54,6 +54,16 @@ pub enum Conflict {
     ExportNotReady,
     /// Everybody here needs a second factor: it can be replaced, and not removed.
     FactorRequired,
+    /// An identity provider of that name exists.
+    ProviderNameTaken,
+    /// As many identity providers as a tenant may have are there.
+    TooManyProviders,
+    /// The identity belongs to somebody else here.
+    IdentityTaken,
+    /// As many identities as a person may have are there.
+    TooManyIdentities,
+    /// Without it the person could not sign in any more.
+    LastWayIn,
     /// No second factor is being enrolled, or it took too long.
     EnrolmentNotBegun,
     /// As many passkeys as a person may have are there.

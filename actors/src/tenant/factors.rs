@@ -103,6 +103,9 @@ struct Challenge {
     /// What a passkey has to answer, once that was asked for.
     #[serde(default)]
     passkey: Option<ByteBuf>,
+    /// What came first; rows of older releases knew passwords only.
+    #[serde(default)]
+    first: Option<Proof>,
 }
 
 /// The second factors of a person; none if nothing is stored.
@@ -159,12 +162,13 @@ impl FactorsRow {
     }
 
     /// Begins to wait for the second factor of a sign-in, in the place of the oldest if too many wait.
-    pub(crate) fn challenge(&mut self, id: [u8; 16], now_ms: u64) {
+    pub(crate) fn challenge(&mut self, id: [u8; 16], now_ms: u64, first: Proof) {
         self.challenges.retain(|challenge| challenge.expires_ms > now_ms);
         let too_many = (self.challenges.len() + 1).saturating_sub(limits::CHALLENGES_MAX);
         self.challenges.drain(..too_many);
         let expires_ms = now_ms.saturating_add(limits::CHALLENGE_MS);
-        self.challenges.push(Challenge { id, expires_ms, wrong: 0, passkey: None });
+        let first = Some(first);
+        self.challenges.push(Challenge { id, expires_ms, wrong: 0, passkey: None, first });
     }
 
     /// Whether a sign-in still waits.
@@ -190,6 +194,12 @@ impl FactorsRow {
     /// What a passkey has to answer to complete a sign-in. It is answered once, well or not.
     pub(crate) fn take_asked(&mut self, id: &[u8; 16]) -> Option<ByteBuf> {
         self.challenges.iter_mut().find(|one| one.id == *id)?.passkey.take()
+    }
+
+    /// What a sign-in that waits began with.
+    pub(crate) fn first_proof(&self, id: &[u8; 16]) -> Proof {
+        let challenge = self.challenges.iter().find(|one| one.id == *id);
+        challenge.and_then(|one| one.first).unwrap_or(Proof::Password)
     }
 
     /// Ends the wait of a sign-in that got its code.

@@ -144,6 +144,12 @@ pub(crate) fn standing(cx: &impl Reads) -> Result<u64, TenantError> {
     Ok(all(cx)?.iter().filter(|invite| invite.stands(now_ms)).count() as u64)
 }
 
+/// The invitation that stands for an address in normal form, if there is one.
+pub(crate) fn standing_for(cx: &impl Reads, email: &str) -> Result<Option<InviteRow>, TenantError> {
+    let now_ms = cx.now_ms();
+    Ok(all(cx)?.into_iter().find(|invite| invite.email == email && invite.stands(now_ms)))
+}
+
 /// Whether there is room for one more member beside those who are here and those who are invited.
 pub(crate) fn check_room(cx: &impl Reads) -> Result<(), TenantError> {
     let Some(limit) = cx.plan().limit(Quota::Members) else { return Ok(()) };

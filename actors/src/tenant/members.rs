@@ -21,6 +21,7 @@ use crate::tenant::api_keys::commands::revoke_all_of;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::factors::forget_factors;
+use crate::tenant::identities::forget_identities;
 use crate::tenant::invites;
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
 use crate::tenant::scim::person::forget_provisioned;
@@ -385,17 +386,25 @@ impl Command for RemoveMember {
                 .with("role", row.role.name())
                 .with("left", oneself),
         );
-        forget_person(cx, &row)
+        forget_person(cx, &row, !oneself)
     }
 }
 
 /// Takes a person's row away, and everything that is about them alone.
-pub(crate) fn forget_person(cx: &mut Cx<'_, '_>, row: &UserRow) -> Result<(), TenantError> {
+///
+/// # Errors
+/// Those of the rows.
+pub(crate) fn forget_person(
+    cx: &mut Cx<'_, '_>,
+    row: &UserRow,
+    by_others: bool,
+) -> Result<(), TenantError> {
     end_sessions(cx, row.id, None)?;
     revoke_all_of(cx, row.id)?;
     forget_factors(cx, row.id)?;
     tickets::end_all(cx, row.id)?;
     forget_provisioned(cx, row.id)?;
+    forget_identities(cx, row.id, by_others)?;
     let index = email_key(cx, &row.email);
     cx.delete(&index)?;
     cx.delete(&Key::User { id: row.id })?;

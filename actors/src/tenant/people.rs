@@ -56,6 +56,9 @@ pub enum Proof {
     /// More than one factor in one act: a passkey whose authenticator asked who holds it.
     #[serde(rename = "mfa")]
     ManyFactors,
+    /// The word of an identity provider; RFC 8176 has no name for it.
+    #[serde(rename = "federated")]
+    Federated,
 }
 
 /// A session's row: one sign-in, and the family of refresh tokens that came from it.

@@ -251,6 +251,12 @@ pub(crate) fn is_timeless(key: &Key) -> bool {
             | Key::ApiKey { .. }
             | Key::Invite { .. }
             | Key::Support { .. }
+            // Whom to trust, and whose identity is whose, is no less now than it was decided last: going back
+            // must not bring back a secret that was replaced, or a link that was ended.
+            | Key::Identity { .. }
+            | Key::Authorization { .. }
+            | Key::IdentityProvider { .. }
+            | Key::IdentityBySubject { .. }
             | Key::Mail { .. }
             | Key::Ticket { .. }
             | Key::Directory { .. }

@@ -222,6 +222,17 @@ fn begin(
     amr: Vec<Proof>,
     factor: &'static str,
 ) -> Result<Opened, TenantError> {
+    begin_by(cx, user, amr, factor, None)
+}
+
+/// The same, by the word of an identity provider if one is named.
+fn begin_by(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    amr: Vec<Proof>,
+    factor: &'static str,
+    provider: Option<&str>,
+) -> Result<Opened, TenantError> {
     // Every way in ends here, so nobody who is shut out finds another one.
     if user.deactivated {
         return Err(TenantError::BadCredentials);
@@ -240,7 +251,10 @@ fn begin(
     };
     touch(cx, &mut session);
     cx.put(&Key::Session { user: user.id, id: session.id }, &session)?;
-    let draft = Draft::success(OpenSession::NAME, Named::new("session", session.id));
+    let mut draft = Draft::success(OpenSession::NAME, Named::new("session", session.id));
+    if let Some(provider) = provider {
+        draft = draft.with("provider", provider.to_owned());
+    }
     cx.audit_as(user.named(), draft.with("factor", factor));
     opened(cx, user, &session)
 }
@@ -264,6 +278,8 @@ pub enum SignInFailure {
     UnknownTenant,
     /// Nobody has the address.
     UnknownEmail,
+    /// No identity provider of that name that takes tokens of apps.
+    UnknownProvider,
     /// The password is wrong.
     WrongPassword(UserId),
 }
@@ -297,6 +313,9 @@ impl Command for RecordSignInFailure {
         let (target, reason) = match self.failure {
             SignInFailure::UnknownTenant => (unknown_account(cx, &self.account), "unknown-tenant"),
             SignInFailure::UnknownEmail => (unknown_account(cx, &self.account), "unknown-email"),
+            SignInFailure::UnknownProvider => {
+                (unknown_account(cx, &self.account), "unknown-provider")
+            }
             SignInFailure::WrongPassword(id) => {
                 let row: Option<UserRow> = cx.row(&Key::User { id })?;
                 let target = row.map_or_else(|| Named::new("user", id), |row| row.named());

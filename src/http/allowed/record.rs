@@ -54,7 +54,9 @@ pub(super) async fn support(
 
 /// What a refused request was about: the record in its path, or else the kind of resource.
 fn target(context: &RequestContext, path: &str) -> Named {
-    const KINDS: [(&str, &str); 13] = [
+    const KINDS: [(&str, &str); 15] = [
+        ("ip_", "identity-provider"),
+        ("il_", "identity"),
         ("ss_", "support"),
         ("fm_", "form"),
         ("sb_", "submission"),

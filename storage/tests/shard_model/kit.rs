@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex};
 use proptest::prelude::{Strategy, any, prop_oneof};
 use storage::disk::fault::FaultDisk;
 use storage::id::{
-    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IntegrationId, InviteId, MailId, RestoreId,
-    SessionId, SubmissionId, SupportId, TeamId, TenantId, TicketId, UserId,
+    ApiKeyId, CommentId, EventId, ExportId, FormId, Id, IdentityId, IdentityProviderId,
+    IntegrationId, InviteId, MailId, RestoreId, SessionId, SubmissionId, SupportId, TeamId,
+    TenantId, TicketId, UserId,
 };
 use storage::keys::Key;
 use storage::keystore::KeyStore;
@@ -77,6 +78,13 @@ pub fn any_key() -> impl Strategy<Value = Key> {
         id().prop_map(|a| Key::Invite { id: InviteId::from_bytes(a) }),
         id().prop_map(|a| Key::Mail { id: MailId::from_bytes(a) }),
         id().prop_map(|a| Key::Support { id: SupportId::from_bytes(a) }),
+        (id(), id()).prop_map(|(a, b)| Key::Identity {
+            user: UserId::from_bytes(a),
+            id: IdentityId::from_bytes(b)
+        }),
+        (seq(), digest()).prop_map(|(ends_s, digest)| Key::Authorization { ends_s, digest }),
+        id().prop_map(|a| Key::IdentityProvider { id: IdentityProviderId::from_bytes(a) }),
+        digest().prop_map(|digest| Key::IdentityBySubject { digest }),
         (id(), id()).prop_map(|(a, b)| Key::Ticket {
             user: UserId::from_bytes(a),
             id: TicketId::from_bytes(b)

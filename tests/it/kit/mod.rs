@@ -9,6 +9,7 @@ mod dice;
 mod eventually;
 mod forge;
 mod gate;
+mod issuer;
 mod loopdisk;
 mod mailbox;
 mod parallel;
@@ -16,6 +17,7 @@ mod passkey;
 mod peers;
 mod process;
 mod stores;
+mod surfer;
 mod walk;
 mod world;
 
@@ -28,13 +30,15 @@ pub use dice::{Dice, number_from};
 pub use eventually::eventually;
 pub use forge::{Forge, encode};
 pub use gate::Gate;
+pub use issuer::{Answer, Issuer, KeyServer};
 pub use loopdisk::{FileSystem, LoopDisk};
 pub use mailbox::{MailServer, link_in, written};
 pub use parallel::at_once;
 pub use passkey::{Device, LOCAL, enrol_passkey, options, sign_in_alone};
-pub use peers::{Library, Otplib, Peers, SIGNERS, Signing};
+pub use peers::{Library, Otplib, Peer, Peers, SIGNERS, Signing};
 pub use process::{Launcher, Outcome, Process};
 pub use stores::{BUCKET, Emulator, ScriptedStore, service_account};
+pub use surfer::{Surfer, parameter};
 pub use walk::{
     Fixture, ask_support, ends_the_caller, exported, in_walking_order, restore_to, restored,
     support_session,

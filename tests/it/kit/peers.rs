@@ -123,13 +123,28 @@ impl Otplib {
 }
 
 /// A child process that answers one line of JSON with another.
-pub(super) struct Peer {
+pub struct Peer {
     child: Child,
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Peer {
+    /// A script of ours on an npm package; nothing where that is not installed, and says so then.
+    pub fn of_node(script: &str, package: &str) -> Option<Self> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers");
+        let module = folder.join("node_modules").join(package);
+        if !module.exists() {
+            println!(
+                "SKIPPED: {} is absent. ./tests/run installs it: npm install --prefix tests/peers \
+                 --no-package-lock --ignore-scripts",
+                module.display()
+            );
+            return None;
+        }
+        Self::start(Path::new("node"), &[folder.join(script).as_os_str()])
+    }
+
     /// Nothing where it cannot run; says so then.
     pub fn start(program: &Path, arguments: &[&OsStr]) -> Option<Self> {
         let mut command = Command::new(program);

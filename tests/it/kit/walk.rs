@@ -1,5 +1,7 @@
 //! Walking the route table: for each route, resources of its own and a request that works on them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use actors::env::{Clock as _, SystemClock, rfc3339};
 use bulkhead::http::routes::{ROUTES, Route, Verb};
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use super::authenticator::{Authenticator, begin_enrolment, enrol};
 use super::client::{Client, Reply};
 use super::eventually::eventually;
+use super::issuer::Issuer;
 use super::passkey::call_with_passkey;
 use super::world::{PASSWORD, Tenant, World, api_key};
 
@@ -28,8 +31,13 @@ pub struct Fixture {
     support: String,
     /// The short name of the tenant that these are of; none for those that nobody has.
     home: Option<String>,
+    identity_provider: String,
+    identity: String,
     serial: usize,
 }
+
+/// Numbers what has to have a name of its own.
+static MADE: AtomicUsize = AtomicUsize::new(0);
 
 const FORM_SAMPLE: &str = r#"{"title":"Walked","schema":{"type":"object"}}"#;
 
@@ -91,6 +99,9 @@ impl Fixture {
             let asked = owner.act("/v1/tenant/exports", 202);
             fixture.export = exported(owner, &asked.str("/id")).str("/id");
         }
+        if ["{identity_provider}", "{identity}"].iter().any(|part| path.contains(part)) {
+            fixture.make_identity(owner, route);
+        }
         if path.contains("{restore}") {
             fixture.restore = restore_to(owner, &now()).str("/id");
         }
@@ -106,6 +117,28 @@ impl Fixture {
             fixture.support = asked.str("/id");
         }
         fixture
+    }
+
+    /// A party that vouches; for an identity, one that vouched for the owner.
+    fn make_identity(&mut self, owner: &Client, route: &Route) {
+        let name = format!("walked-{}", MADE.fetch_add(1, Ordering::SeqCst));
+        if route.id == "identities.link" {
+            let body = json!({
+                "name": name, "kind": "oidc", "issuer": "https://idp.example", "client_id": "walk",
+            });
+            owner.post("/v1/identity-providers", body, 201);
+            self.identity = name;
+            return;
+        }
+        let issuer = Issuer::new("https://issuer.example", "walk");
+        let made = issuer.trusted_by(owner, &name, &json!({}));
+        self.identity_provider = made.str("/id");
+        if route.path.contains("{identity}") {
+            let token = issuer.sign(&issuer.claims(&name, now_ms() / 1_000));
+            let body = json!({"password": PASSWORD, "id_token": token});
+            let place = format!("/v1/me/identities/{name}");
+            self.identity = owner.post(&place, body, 200).str("/identity/id");
+        }
     }
 
     fn make_integration(&mut self, world: &World, tenant: &Tenant, route: &Route) {
@@ -142,6 +175,8 @@ impl Fixture {
             tenant: id("tn"),
             support: id("ss"),
             home: None,
+            identity_provider: id("ip"),
+            identity: id("il"),
             serial,
         }
     }
@@ -169,6 +204,9 @@ impl Fixture {
             .replace("{support}", &self.support)
             .replace("{passkey}", "cGFzc2tleQ")
             .replace("{resource_type}", "User")
+            .replace("{identity_provider}", &self.identity_provider)
+            .replace("{provider}", "absent")
+            .replace("{identity}", &self.identity)
             .replace("{page}", "reset")
             .replace("{seq}", "1")
     }
@@ -196,6 +234,7 @@ impl Fixture {
             }
             "teams.create" | "teams.update" => body["name"] = json!(format!("Sample {serial}")),
             "platform.ask-support" => body["tenant"] = json!(self.tenant),
+            "identity-providers.create" => body["name"] = json!(format!("sample-{serial}")),
             "platform.create-tenant" => {
                 body["slug"] = json!(format!("sample-{serial}"));
             }

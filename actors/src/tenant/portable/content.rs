@@ -34,7 +34,8 @@ pub(crate) enum Part {
     Trail,
     /// The tenant's: travels, and is in the content hash.
     Content,
-    /// The place's: stays. Sessions, API keys, invitations, mailed links and answers to idempotency keys end: whoever holds a
+    /// The place's: stays. Whom to let vouch for people is said anew at each place, with a secret and an address
+    /// of its own; what was linked through them ends with that. Sessions, API keys, invitations, mailed links and answers to idempotency keys end: whoever holds a
     /// credential of one place gets none of another by it. Restores and exports speak of what is not
     /// there; digests are made again under the new keys; short names and the directory are the
     /// platform's.
@@ -59,6 +60,10 @@ pub(crate) fn part_of(key: &Key) -> Part {
         | Key::Authored { .. } => Part::Content,
         Key::ApiKey { .. }
         | Key::AuditChunk { .. }
+        | Key::Authorization { .. }
+        | Key::Identity { .. }
+        | Key::IdentityBySubject { .. }
+        | Key::IdentityProvider { .. }
         | Key::Invite { .. }
         | Key::Mail { .. }
         | Key::Ticket { .. }

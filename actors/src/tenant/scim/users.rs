@@ -152,6 +152,6 @@ impl Command for DeleteUser {
         check_version(self.if_match, user.version)?;
         check_no_owner(cx, &user)?;
         cx.audit(Draft::success(Self::NAME, user.named()).with("role", user.role.name()));
-        forget_person(cx, &user)
+        forget_person(cx, &user, true)
     }
 }

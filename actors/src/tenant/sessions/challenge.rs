@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use storage::id::{Id, TenantId, UserId};
 use storage::keys::Key;
 
-use super::{Credential, OpenSession, Opened, begin, proven};
+use super::{Credential, OpenSession, Opened, begin, begin_by, proven};
 use crate::audit::entry::{Draft, Named};
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Reads};
@@ -116,19 +116,46 @@ impl Command for BeginSession {
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<SignedIn, TenantError> {
         let user = proven(cx, &self.credential)?;
-        let mut row = factors_of(cx, user.id)?;
-        if !row.is_enrolled() {
+        if !factors_of(cx, user.id)?.is_enrolled() {
             let opened = begin(cx, &user, vec![Proof::Password], "password")?;
             return Ok(SignedIn::Opened(Box::new(opened)));
         }
-        let challenge = cx.random();
-        row.challenge(challenge, cx.now_ms());
-        cx.put(&Key::SecondFactors { user: user.id }, &row)?;
-        cx.audit_as(user.named(), Draft::success(Self::NAME, user.named()));
-        let phc = &self.credential.password_phc;
-        let mfa_token = ChallengeToken::issue(cx, user.id, challenge, phc);
-        Ok(SignedIn::Challenged { mfa_token, methods: row.methods() })
+        ask_for_second(cx, &user, Proof::Password)
     }
+}
+
+/// Has a sign-in wait for the second factor of somebody who has one.
+fn ask_for_second(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    first: Proof,
+) -> Result<SignedIn, TenantError> {
+    let mut row = factors_of(cx, user.id)?;
+    let challenge = cx.random();
+    row.challenge(challenge, cx.now_ms(), first);
+    cx.put(&Key::SecondFactors { user: user.id }, &row)?;
+    cx.audit_as(user.named(), Draft::success(BeginSession::NAME, user.named()));
+    let mfa_token = ChallengeToken::issue(cx, user.id, challenge, bound_to(user));
+    Ok(SignedIn::Challenged { mfa_token, methods: row.methods() })
+}
+
+/// What a waiting sign-in ends with when it changes: the password's hash, if there is a password.
+fn bound_to(user: &UserRow) -> &str {
+    user.password.as_deref().unwrap_or_default()
+}
+
+/// Signs in somebody an identity provider vouches for, as far as that goes: its word is the first factor.
+pub(crate) fn sign_in_vouched(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    factor: &'static str,
+    provider: &str,
+) -> Result<SignedIn, TenantError> {
+    if factors_of(cx, user.id)?.is_enrolled() {
+        return ask_for_second(cx, user, Proof::Federated);
+    }
+    let opened = begin_by(cx, user, vec![Proof::Federated], factor, Some(provider))?;
+    Ok(SignedIn::Opened(Box::new(opened)))
 }
 
 /// How a challenge ended. A refusal is an answer and not an error, because that it came is kept.
@@ -144,8 +171,11 @@ pub enum ChallengeOutcome {
 fn challenged(cx: &Cx<'_, '_>, token: &ChallengeToken) -> Result<UserRow, TenantError> {
     let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
     let user = user.filter(|user| !user.deactivated).ok_or(TenantError::BadCredentials)?;
-    let phc = user.password.as_deref().ok_or(TenantError::BadCredentials)?;
-    if token.is_authentic(cx, phc) { Ok(user) } else { Err(TenantError::BadCredentials) }
+    if token.is_authentic(cx, bound_to(&user)) {
+        Ok(user)
+    } else {
+        Err(TenantError::BadCredentials)
+    }
 }
 
 /// Begins to complete a sign-in with a passkey: answers what the browser has to be asked.
@@ -205,6 +235,7 @@ impl Command for CompleteSession {
             cx.audit(failed().with("reason", "challenge-over"));
             return Ok(ChallengeOutcome::Refused);
         }
+        let first = row.first_proof(&token.challenge);
         let asked = row.take_asked(&token.challenge);
         let accepted = accept(cx, &user, &mut row, shown, asked.as_deref().map(Vec::as_slice));
         let is_void = match accepted {
@@ -222,7 +253,7 @@ impl Command for CompleteSession {
                 return Ok(ChallengeOutcome::Refused);
             }
         };
-        let amr = vec![Proof::Password, method.proof()];
+        let amr = vec![first, method.proof()];
         Ok(ChallengeOutcome::Opened(Box::new(begin(cx, &user, amr, method.name())?)))
     }
 }
