@@ -22,7 +22,7 @@ pub const ROUTES: &[Route] = &[
         web::get().to(page)
     })
     .summary("A page that a mailed link leads to, or the one to sign in at")
-    .any_query()
+    .query(&["tenant", "return_to", "provider", "problem", "signed_in"])
     .answers_media("text/html"),
     Route::new(Verb::Get, "/account/{page}/script.js", "account.script", Access::Public, || {
         web::get().to(script)

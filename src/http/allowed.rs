@@ -69,7 +69,11 @@ pub(crate) async fn admit(
     };
     match refusal {
         None => {
-            check_query(request.query_string(), context.route.query)?;
+            let query = request.query_string();
+            match context.route.any_query {
+                true => check_query_length(query)?,
+                false => check_query(query, context.route.query)?,
+            }
             match context.grant.get() {
                 Some(grant) if grant.support().is_some() => {
                     record::support(app, request, context, grant).await

@@ -15,6 +15,7 @@ use actors::tenant::identities::links::{
     IdentityView, LinkIdentity, ListIdentities, UnlinkIdentity,
 };
 use actors::tenant::identities::providers::{FindProvider, Provider};
+use actors::tenant::platform::CheckStanding;
 use actors::tenant::sessions::own::ReadOwnCredential;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,8 @@ async fn link(
     Json(body): Json<LinkBody>,
 ) -> Result<HttpResponse, Problem> {
     let tenant = asking.tenant();
+    // Before anything is said of providers.
+    asking.ask(CheckStanding::<WriteOwnSessions>::default()).await?;
     let (_, current) = asking.ask(ReadOwnCredential).await?;
     let door = app.tenants.find(tenant).await?;
     let found = door.query(Permit::anonymous(tenant), FindProvider { name }).await?;

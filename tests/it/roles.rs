@@ -72,7 +72,7 @@ impl Outcome {
         match reply.problem().as_str() {
             "unauthenticated" => Self::NoCredential,
             "tenant-suspended" => Self::Suspended,
-            "forbidden" if capabilities.contains(&reply.str("/action").as_str()) => Self::Forbidden,
+            "forbidden" if capabilities.contains(&reply.action().as_str()) => Self::Forbidden,
             // Finer rules than a role; and secrets in the body, which are nobody's credential.
             "forbidden" | "bad-credentials" | "webhook-signature" => Self::Open,
             _ => odd(),

@@ -168,6 +168,7 @@ fn a_session_that_is_revoked_ended_replaced_or_over_opens_nothing_any_more() {
     dead(&support);
     tenant.owner.delete(&format!("/v1/support-sessions/{id}"), 200);
 
+    clock.advance(Duration::from_secs(1));
     let opened = ask_support(&platform, &tenant, &[], false);
     let (id, first) = (opened.str("/id"), platform.with_token(&opened.str("/access_token")));
     first.get("/v1/forms", 200);
@@ -179,6 +180,7 @@ fn a_session_that_is_revoked_ended_replaced_or_over_opens_nothing_any_more() {
     platform.delete(&format!("/v1/platform/support-sessions/{id}"), 204);
     dead(&second);
 
+    clock.advance(Duration::from_secs(1));
     let opened = ask_support(&platform, &tenant, &[], false);
     let support = platform.with_token(&opened.str("/access_token"));
     support.get("/v1/forms", 200);

@@ -40,6 +40,14 @@ impl Reply {
         let kind = self.json()["type"].as_str().expect("a problem has a type").to_owned();
         kind.rsplit('/').next().expect("a last segment").to_owned()
     }
+    /// The capability that a refusal names.
+    pub fn action(&self) -> String {
+        let detail = self.json()["detail"].as_str().unwrap_or_default().to_owned();
+        match detail.rsplit_once("needs ") {
+            Some((_, action)) => action.to_owned(),
+            None => self.str("/action"),
+        }
+    }
     /// A text member of the JSON body.
     pub fn str(&self, pointer: &str) -> String {
         let json = self.json();
@@ -54,7 +62,7 @@ impl Reply {
         cookie.split(';').next().expect("a value").to_owned()
     }
     /// What two answers must share to be indistinguishable: all but the clock and the request's own id.
-    pub fn essence(&self) -> (u16, Vec<(String, String)>, Vec<u8>) {
+    pub fn essence(&self) -> Essence {
         let own = ["date", "x-request-id", "traceparent", "ratelimit", "connection"];
         let mut headers = self.headers.clone();
         headers.retain(|(name, _)| !own.contains(&name.as_str()));
@@ -62,6 +70,9 @@ impl Reply {
         (self.status, headers, self.body.clone())
     }
 }
+
+/// What two answers must share to be indistinguishable: status, headers, body.
+pub type Essence = (u16, Vec<(String, String)>, Vec<u8>);
 
 /// Someone with or without a token.
 #[derive(Clone)]

@@ -24,7 +24,7 @@ mod world;
 pub use acks::{Acks, Attempt, Tally};
 pub use authenticator::{Authenticator, STEP_MS, begin_enrolment, enrol};
 pub use browser::Browser;
-pub use client::{Client, Reply, raw};
+pub use client::{Client, Essence, Reply, raw};
 pub use clock::TestClock;
 pub use dice::{Dice, number_from};
 pub use eventually::eventually;

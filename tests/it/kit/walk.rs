@@ -84,13 +84,7 @@ impl Fixture {
             fixture.member = world.member_named(tenant, &format!("walked{serial}"), "viewer").1;
         }
         if path.contains("/sessions/{") {
-            let email = format!("owner@{}.example", tenant.slug);
-            let other = world.sign_in(&tenant.slug, &email);
-            let sessions = other.get("/v1/me/sessions", 200).json();
-            let list = sessions["items"].as_array().expect("a list").clone();
-            let current = list.iter().find(|session| session["current"] == json!(true));
-            fixture.session =
-                current.expect("a current session")["id"].as_str().expect("an id").to_owned();
+            fixture.session = session_of_owner(world, tenant);
         }
         if path.contains("{key}") {
             fixture.key = api_key(owner, &["forms:read"]).1;
@@ -323,6 +317,15 @@ pub fn restored(reader: &Client, id: &str) -> Reply {
         let reply = reader.call("GET", &format!("/v1/tenant/restores/{id}"), None);
         (reply.status == 200 && reply.str("/status") != "running").then_some(reply)
     })
+}
+
+/// Another session of the owner's.
+fn session_of_owner(world: &World, tenant: &Tenant) -> String {
+    let other = world.sign_in(&tenant.slug, &format!("owner@{}.example", tenant.slug));
+    let sessions = other.get("/v1/me/sessions", 200).json();
+    let list = sessions["items"].as_array().expect("a list").clone();
+    let current = list.iter().find(|session| session["current"] == json!(true));
+    current.expect("a current session")["id"].as_str().expect("an id").to_owned()
 }
 
 /// Asks to look into a tenant.

@@ -443,7 +443,7 @@ fn the_last_factor_goes_with_its_codes_and_not_where_everybody_needs_one() {
     let codes = ann.recovery_codes.clone();
     assert!(matches!(remove(&mut ann, device.id(), "000000"), Ok(Checked::WrongFactor)));
     let required = |ann: &mut Ann, required| {
-        let command = UpdateProfile { name: None, mfa_required: Some(required), if_match: None };
+        let command = UpdateProfile { mfa_required: Some(required), ..UpdateProfile::default() };
         ann.scene.run(&holder(&ann.opened), command).unwrap();
     };
     required(&mut ann, true);
