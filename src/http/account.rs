@@ -111,7 +111,7 @@ fn sign_in() -> Markup {
             p { label for="email" { "E-mail address" } br; input #email type="email" autocomplete="username webauthn"; }
             p { label for="password" { "Password" } br; input #password type="password" autocomplete="current-password"; }
             p { button type="submit" { "Sign in" } " " button #with-passkey type="button" { "Sign in with a passkey" } }
-            details {
+            details #elsewhere {
                 summary { "Another account" }
                 div {
                     p { label for="provider" { "What your organisation calls it" } br; input #provider autocapitalize="none" spellcheck="false" placeholder="google"; }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::kit::{Client, Peer, Surfer, TestClock, World, WorldOptions, parameter};
 
+mod page;
 mod rogue;
 
 const CLIENT: &str = "bulkhead";

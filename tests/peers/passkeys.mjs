@@ -4,6 +4,10 @@
 // on standard input and writes one JSON line for each: what it gave, or {"error": name of the error}.
 //   {"do": "open", "url", "blank"}     goes to a page; a blank one has that origin and no server
 //   {"do": "create" | "get", "options"} a ceremony on that page: {"credential"}
+//   {"do": "fill", "fields"}            types into the inputs of these names: {}
+//   {"do": "press", "name"}             presses the button of that name, and waits for nothing: {}
+//   {"do": "read", "until"}             waits until the page says that: {"text", "url", "cookies"}, those that scripts see
+//   {"do": "shoot", "path"}             takes a picture: {}
 //   {"do": "verify", "on"}              whether the authenticator's user gives a PIN from now on: {}
 //   {"do": "count", "to"}               sets the authenticator's counter: {}
 //   {"do": "check", "created", "used", "origin", "rp"}  {"created", "used"}: whether another library verifies both
@@ -52,6 +56,25 @@ const acts = {
       const publicKey = PublicKeyCredential.parseRequestOptionsFromJSON(options);
       return { credential: (await navigator.credentials.get({ publicKey })).toJSON() };
     }, options),
+  async fill({ fields }) {
+    for (const [name, value] of Object.entries(fields)) {
+      await page.locator(`input[name="${name}"], input#${name}`).fill(value);
+    }
+    return {};
+  },
+  async press({ name }) {
+    await page.getByRole("button", { name, exact: true }).click();
+    return {};
+  },
+  async read({ until }) {
+    await page.getByText(until).first().waitFor({ state: "visible" });
+    const text = await page.evaluate(() => document.body.innerText);
+    return { text, url: page.url(), cookies: await page.evaluate(() => document.cookie) };
+  },
+  async shoot({ path }) {
+    await page.screenshot({ path, fullPage: true });
+    return {};
+  },
   async verify({ on }) {
     await devtools.send("WebAuthn.setUserVerified", { authenticatorId, isUserVerified: on });
     return {};

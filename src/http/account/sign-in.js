@@ -153,6 +153,7 @@ on("done", async () => {
 
 part("tenant").value = asked.get("tenant") || "";
 part("provider").value = asked.get("provider") || "";
+part("elsewhere").open = asked.has("provider");
 if (handed.has("mfa_token")) {
   wait(handed.get("mfa_token"), (handed.get("methods") || "").split(","));
 } else if (/^[a-z-]+$/.test(asked.get("problem") || "")) {

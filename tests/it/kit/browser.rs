@@ -59,6 +59,28 @@ impl Browser {
         assert_eq!(answer["origin"], origin);
     }
 
+    /// Types into the page's inputs.
+    pub fn fill(&self, fields: &Value) {
+        self.done(json!({"do": "fill", "fields": fields}));
+    }
+
+    /// Presses a button.
+    pub fn press(&self, name: &str) {
+        self.done(json!({"do": "press", "name": name}));
+    }
+
+    /// Waits until the page says something; answers its address, and the cookies that scripts see.
+    pub fn read(&self, until: &str) -> (String, String) {
+        let answer = self.done(json!({"do": "read", "until": until}));
+        let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+        if let Some(folder) = std::env::var_os("BULKHEAD_SCREENSHOTS") {
+            let name =
+                format!("{}.png", until.replace(|letter: char| !letter.is_alphanumeric(), "-"));
+            self.done(json!({"do": "shoot", "path": Path::new(&folder).join(name)}));
+        }
+        (text("url"), text("cookies"))
+    }
+
     /// Has the page make or use a passkey; the browser's error otherwise.
     pub fn ceremony(&self, act: &str, options: &Value) -> Result<Value, String> {
         let mut answer = self.ask(json!({"do": act, "options": options}));
