@@ -110,7 +110,7 @@ fn sign_in() -> Markup {
             p { label for="tenant" { "Organisation" } br; input #tenant autocomplete="organization" autocapitalize="none" spellcheck="false" required; }
             p { label for="email" { "E-mail address" } br; input #email type="email" autocomplete="username webauthn"; }
             p { label for="password" { "Password" } br; input #password type="password" autocomplete="current-password"; }
-            p { button type="submit" { "Sign in" } " " button #with-passkey type="button" { "Sign in with a passkey" } }
+            p { button type="submit" { "Sign in" } button #with-passkey type="button" { "Sign in with a passkey" } }
             details #elsewhere {
                 summary { "Another account" }
                 div {

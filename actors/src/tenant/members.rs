@@ -17,10 +17,12 @@ use crate::call::{Document, Page, Paging};
 use crate::limits;
 use crate::permit::{self, Principal, Role};
 use crate::quota::Quota;
+use crate::tenant::acl::Holder;
 use crate::tenant::api_keys::commands::revoke_all_of;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::factors::forget_factors;
+use crate::tenant::forms::grants::check_may_go;
 use crate::tenant::identities::forget_identities;
 use crate::tenant::invites;
 use crate::tenant::people::{SessionRow, UserRow, normalise_email};
@@ -393,12 +395,13 @@ impl Command for RemoveMember {
 /// Takes a person's row away, and everything that is about them alone.
 ///
 /// # Errors
-/// Those of the rows.
+/// [`Conflict::LastFormOwner`] if a form would be nobody's.
 pub(crate) fn forget_person(
     cx: &mut Cx<'_, '_>,
     row: &UserRow,
     by_others: bool,
 ) -> Result<(), TenantError> {
+    check_may_go(cx, Holder::User(row.id))?;
     end_sessions(cx, row.id, None)?;
     revoke_all_of(cx, row.id)?;
     forget_factors(cx, row.id)?;

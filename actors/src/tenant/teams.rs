@@ -20,8 +20,10 @@ use crate::call::{Document, Page, Paging};
 use crate::env::rfc3339;
 use crate::limits;
 use crate::permit::{ReadTeams, WriteTeams};
+use crate::tenant::acl::Holder;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, FieldError, TenantError};
+use crate::tenant::forms::grants::check_may_go;
 use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::forms::{Made, check_version, line, to_json};
 
@@ -286,6 +288,7 @@ impl Command for DeleteTeam {
         let key = Key::Team { id: self.team };
         let row: TeamRow = cx.need(&key)?;
         check_version(self.if_match, row.version)?;
+        check_may_go(cx, Holder::Team(self.team))?;
         cx.delete(&key)?;
         cx.audit(Draft::success(Self::NAME, self.target()));
         Ok(())

@@ -202,6 +202,19 @@ fn rule_4_the_last_owner_of_a_form_and_of_a_tenant_stays() {
         let refused = set(by, &form, std::slice::from_ref(&by_author), 409);
         assert_eq!(refused.problem(), "last-form-owner");
     }
+    // Nor by going: neither a person nor a team leaves a form to nobody.
+    let (ann, ann_id) = world.member_named(&acme, "ann", "member");
+    let team = json!({"name": "Keepers", "members": [ann_id]});
+    let team = acme.owner.post("/v1/teams", team, 201).str("/id");
+    let hers = acme.form("Hers");
+    let going = |kind: &str, id: &str, place: &str, by: &Client| {
+        set(&acme.owner, &hers, &[grant(kind, id, "OWNER")], 200);
+        assert_eq!(by.delete(place, 409).problem(), "last-form-owner");
+        set(&acme.owner, &hers, &[grant(kind, id, "OWNER"), grant("role", "owner", "OWNER")], 200);
+        by.delete(place, 204);
+    };
+    going("team", &team, &format!("/v1/teams/{team}"), &admin);
+    going("user", &ann_id, &format!("/v1/members/{ann_id}"), &ann);
     let place = format!("/v1/members/{}", acme.owner_id);
     for refused in
         [acme.owner.delete(&place, 409), acme.owner.patch(&place, json!({"role": "admin"}), 409)]

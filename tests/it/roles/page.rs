@@ -82,7 +82,7 @@ const RULES: [(&str, &[&str]); 10] = [
         &["rule_3_owners_and_admins_set_any_list_and_only_owners_read_with_a_reason"],
     ),
     (
-        "A list keeps an OWNER and a tenant an owner: taking the last one away is `409`",
+        "A list keeps an OWNER and a tenant an owner: taking the last one away is `409`, and so is removing or leaving as the last one, or deleting the team that is",
         &["rule_4_the_last_owner_of_a_form_and_of_a_tenant_stays"],
     ),
     (

@@ -9,10 +9,13 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use storage::id::FormId;
-use storage::keys::Key;
+use storage::id::{FormId, Id as _};
+use storage::keys::{Key, Prefix};
+use storage::txn::Scan;
+use storage::value;
 
-use super::{FormRow, check_version, to_json};
+use super::lists::{End, Step, walk};
+use super::{FormHead, FormRow, check_version, to_json};
 use crate::audit::entry::{Draft, Named};
 use crate::call::Document;
 use crate::limits;
@@ -158,6 +161,48 @@ impl Command for SetFormAcl {
         let view = view(cx, id, &row.grants, &caller)?;
         Ok(Document { version: row.version, json: to_json(&view) })
     }
+}
+
+/// Refuses to let somebody go, or a team, who is the last OWNER of a form: it would be nobody's. Looks at all
+/// forms, as people and teams seldom go.
+///
+/// # Errors
+/// [`Conflict::LastFormOwner`].
+pub(crate) fn check_may_go<R: Reads>(cx: &R, leaving: Holder) -> Result<(), TenantError> {
+    let mut scan = Scan {
+        limit: usize::MAX,
+        ..Scan::all(Prefix::kind(&Key::Form { id: FormId::from_bytes([0; 16]) }))
+    };
+    loop {
+        let mut is_last = false;
+        let end = walk(cx, scan.clone(), |_, bytes| {
+            let head: FormHead = value::decode(bytes)?;
+            let owners = || head.grants.iter().filter(|grant| grant.level == Level::Owner);
+            if !owners().any(|grant| grant.holder == leaving) {
+                return Ok(Step::Next);
+            }
+            for grant in owners().filter(|grant| grant.holder != leaving) {
+                if is_there(cx, &grant.holder)? {
+                    return Ok(Step::Next);
+                }
+            }
+            is_last = true;
+            Ok(Step::Stop)
+        })?;
+        match end {
+            _ if is_last => return Err(TenantError::Conflict(Conflict::LastFormOwner)),
+            End::Bound(last) => scan.after = Some(last),
+            End::Done => return Ok(()),
+        }
+    }
+}
+
+fn is_there<R: Reads>(cx: &R, holder: &Holder) -> Result<bool, TenantError> {
+    Ok(match holder {
+        Holder::User(id) => cx.bytes(&Key::User { id: *id })?.is_some(),
+        Holder::Team(id) => cx.bytes(&Key::Team { id: *id })?.is_some(),
+        Holder::Role(_) => true,
+    })
 }
 
 /// Finds out who is meant. Every grant that names nobody is reported.

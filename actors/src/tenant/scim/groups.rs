@@ -18,8 +18,10 @@ use crate::audit::entry::{Draft, Named};
 use crate::call::Document;
 use crate::limits;
 use crate::permit::ProvisionPeople;
+use crate::tenant::acl::Holder;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{FieldError, TenantError};
+use crate::tenant::forms::grants::check_may_go;
 use crate::tenant::forms::{Made, check_version, to_json};
 use crate::tenant::teams::{Present, TeamRow, all_teams, take_members, take_name};
 
@@ -294,6 +296,7 @@ impl Command for DeleteGroup {
         let key = Key::Team { id: self.team };
         let row: TeamRow = cx.need(&key)?;
         check_version(self.if_match, row.version)?;
+        check_may_go(cx, Holder::Team(self.team))?;
         cx.delete(&key)?;
         cx.audit(Draft::success(Self::NAME, self.target()));
         Ok(())
