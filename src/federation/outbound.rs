@@ -277,10 +277,12 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
 fn is_public_v6(ip: Ipv6Addr) -> bool {
     let parts = ip.segments();
     let is_global = parts[0] & 0xe000 == 0x2000;
-    let is_special = (parts[0] == 0x2001 && parts[1] < 0x0200)
-        || (parts[0] == 0x2001 && parts[1] == 0x0db8)
-        || parts[0] == 0x2002
-        || (parts[0] == 0x3fff && parts[1] < 0x1000);
+    let is_special = match parts[0] {
+        0x2001 => parts[1] < 0x0200 || parts[1] == 0x0db8,
+        0x2002 => true,
+        0x3fff => parts[1] < 0x1000,
+        _ => false,
+    };
     is_global && !is_special
 }
 

@@ -96,7 +96,7 @@ fn bad_tokens(issuer: &Issuer, now_s: u64) -> Vec<(&'static str, String)> {
     let (message, signature) = token.rsplit_once('.').expect("three parts");
     let unsigned = |alg: &str| {
         let header = json!({"alg": alg, "typ": "JWT", "kid": "one"}).to_string();
-        format!("{}.{}.", crate::kit::encode(&header), crate::kit::encode(&good.to_string()))
+        format!("{}.{}.", crate::kit::encode(&header), crate::kit::encode(good.to_string()))
     };
     let twice = good.to_string().replacen('{', r#"{"sub":"root","#, 1);
     let mut bad = vec![
@@ -152,7 +152,7 @@ fn bad_tokens(issuer: &Issuer, now_s: u64) -> Vec<(&'static str, String)> {
 fn hmac_with_public_key(issuer: &Issuer, claims: &Value) -> String {
     let header = json!({"alg": "HS256", "typ": "JWT", "kid": "one"}).to_string();
     let message =
-        format!("{}.{}", crate::kit::encode(&header), crate::kit::encode(&claims.to_string()));
+        format!("{}.{}", crate::kit::encode(&header), crate::kit::encode(claims.to_string()));
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &issuer.modulus());
     let tag = aws_lc_rs::hmac::sign(&key, message.as_bytes());
     format!("{message}.{}", crate::kit::encode(tag))

@@ -70,6 +70,10 @@ impl Browser {
     }
 
     /// Waits until the page says something; answers its address, and the cookies that scripts see.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "where pictures go, if whoever runs a test wants them"
+    )]
     pub fn read(&self, until: &str) -> (String, String) {
         let answer = self.done(json!({"do": "read", "until": until}));
         let text = |name: &str| answer[name].as_str().expect("a text").to_owned();

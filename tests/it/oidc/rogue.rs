@@ -87,6 +87,9 @@ fn sent(world: &World) -> (Surfer, String, String) {
     (surfer, of("state"), of("nonce"))
 }
 
+/// What is other than it should be.
+type Change = fn(&mut Value);
+
 /// Comes back from a provider that gives a token with these changes to what it should say.
 fn come_back(world: &World, rogue: &Rogue, change: impl Fn(&mut Value)) -> crate::kit::Reply {
     let (mut surfer, state, nonce) = sent(world);
@@ -105,7 +108,7 @@ fn a_token_that_is_not_the_answer_to_this_very_question_is_not_believed() {
     let rogue = Rogue::start();
     let tenant = world.tenant("acme");
     rogue.trusted_by(&tenant);
-    let cases: [(&str, fn(&mut Value)); 9] = [
+    let cases: [(&str, Change); 9] = [
         ("another nonce", |claims| claims["nonce"] = json!("AAAA")),
         ("no nonce", |claims| claims["nonce"] = Value::Null),
         ("another issuer", |claims| claims["iss"] = json!("https://accounts.google.com")),
@@ -174,7 +177,7 @@ fn a_provider_that_is_down_or_answers_rubbish_is_503_and_nothing_is_made() {
     for (what, answer) in [
         ("down", Answer { status: 503, ..whole.clone() }),
         ("rubbish", Answer { body: "<html>".to_owned(), ..whole.clone() }),
-        ("no token", Answer { body: "{}".to_owned(), ..whole.clone() }),
+        ("no token", Answer { body: "{}".to_owned(), ..whole }),
     ] {
         let (mut surfer, state, _) = sent(&world);
         rogue.answers("/token", answer);
