@@ -310,10 +310,17 @@ fn a_removed_person_leaves_no_grant_and_opens_nothing() {
     let mut scene = Scene::new();
     let cast = cast(&mut scene);
     let form = create(&mut scene, &cast.ann, "A");
-    scene.run(&cast.ann, acl(form, json!([grant("user", cast.ann_id, "OWNER")]))).unwrap();
+    let hers = grant("user", cast.ann_id, "OWNER");
+    scene.run(&cast.ann, acl(form, json!([hers]))).unwrap();
+    let last = scene.run(&cast.owner, RemoveMember { user: cast.ann_id });
+    assert!(matches!(last, Err(TenantError::Conflict(Conflict::LastFormOwner))));
+    let both = json!([hers, grant("role", "owner", "OWNER")]);
+    scene.run(&cast.ann, acl(form, both)).unwrap();
     scene.run(&cast.owner, RemoveMember { user: cast.ann_id }).unwrap();
     let shown = json_of(&scene.ask(&cast.owner, ReadFormAcl { form }).unwrap());
-    assert_eq!((&shown["grants"], &shown["restricted"]), (&json!([]), &json!(true)));
+    let sources: Vec<_> =
+        shown["grants"].as_array().unwrap().iter().map(|it| &it["source"]).collect();
+    assert_eq!((sources, &shown["restricted"]), (vec![&json!("via ROLE owner")], &json!(true)));
     assert!(matches!(scene.ask(&cast.bob, ReadForm { form }), Err(TenantError::NotFound)));
 }
 
