@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Answer, Client, Issuer, KeyServer, Reply, Tenant, TestClock, World, WorldOptions,
+    Answer, Client, Issuer, KeyServer, Peer, Reply, Tenant, TestClock, World, WorldOptions,
 };
 
 mod rules;
@@ -31,6 +31,30 @@ fn bring(client: &Client, tenant: &str, provider: &str, token: &str) -> Reply {
 fn entries(tenant: &Tenant, action: &str) -> Vec<Value> {
     let page = tenant.owner.get(&format!("/v1/audit?action={action}&limit=100"), 200).json();
     page["items"].as_array().expect("a list").clone()
+}
+
+#[test]
+fn tokens_that_another_library_signed_are_good_with_the_algorithm_of_their_key_alone() {
+    let Some(mut jose) = Peer::of_node("jose.mjs", "jose") else { return };
+    let (world, _) = world();
+    let tenant = world.tenant("acme");
+    let issuer = Issuer::new(ISSUER, "one");
+    let keys = jose.ask(&json!({"do": "keys"}))["keys"].clone();
+    issuer.trusted_by(&tenant.owner, "app", &json!({"jwks": {"keys": keys}}));
+    for alg in ["RS256", "PS256", "ES256", "ES384", "EdDSA"] {
+        let claims = issuer.claims(&alg.to_lowercase(), now_s(&world));
+        let signed = jose.ask(&json!({"do": "sign", "alg": alg, "claims": claims}));
+        let token = signed["token"].as_str().expect("a token");
+        let reply = bring(&world.client, "acme", "app", token);
+        assert_eq!(reply.status, 200, "{alg}: {}", reply.text());
+        assert_eq!(reply.str("/user/email"), format!("{}@example.org", alg.to_lowercase()));
+        // The same bytes under another key's name.
+        let other = if alg == "RS256" { "PS256" } else { "RS256" };
+        let header = json!({"alg": alg, "kid": other}).to_string();
+        let rest = token.split_once('.').expect("three parts").1;
+        let moved = format!("{}.{rest}", crate::kit::encode(header));
+        assert_eq!(bring(&world.client, "acme", "app", &moved).status, 401, "{alg}");
+    }
 }
 
 #[test]
