@@ -165,6 +165,8 @@ pub const EXPORT_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 pub const MAILS_MAX: u32 = 500;
 /// Support sessions that a tenant keeps, open or over.
 pub const SUPPORT_MAX: usize = 100;
+/// Owners and administrators who are told of a support session by mail.
+pub const SUPPORT_TOLD_MAX: usize = 10;
 /// Longest support session, in minutes: eight hours.
 pub const SUPPORT_MINUTES_MAX: u32 = 8 * 60;
 /// How long a support session waits to be approved, milliseconds: a day.

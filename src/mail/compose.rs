@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use actors::env::rfc3339;
-use actors::mail::{Content, Letter, MailedLink};
+use actors::mail::{Content, Letter, MailedLink, SupportNotice};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
@@ -177,7 +177,29 @@ impl Compose {
                 button: None,
                 closing: "If you did not ask for it, choose a new password at once, and tell your administrator.",
             },
+            Content::Support(notice) => support(&tenant, notice),
         }
+    }
+}
+
+/// To owners and administrators: who looks in, why, and what they can do about it.
+fn support(tenant: &str, notice: &SupportNotice) -> Parts {
+    let SupportNotice { by, reason, ticket, minutes, is_waiting } = notice;
+    let may = if *is_waiting { "asks to look" } else { "may look" };
+    Parts {
+        subject: format!("Support {may} into {tenant}"),
+        said: format!(
+            "{} of the platform {may} into {tenant} for {minutes} minutes. Case: {}. Reason: {}",
+            plain(by),
+            plain(ticket),
+            plain(reason)
+        ),
+        button: None,
+        closing: if *is_waiting {
+            "Nothing is shown until an owner or administrator approves it at /v1/support-sessions. Each request will be in your audit log."
+        } else {
+            "Each request is in your audit log. An owner or administrator can end it at /v1/support-sessions."
+        },
     }
 }
 

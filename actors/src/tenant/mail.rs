@@ -8,7 +8,7 @@
 //! was withdrawn, a link that was used) is not sent any more.
 
 use serde::{Deserialize, Serialize};
-use storage::id::{Id, InviteId, MailId, TenantId, TicketId, UserId};
+use storage::id::{Id, InviteId, MailId, SupportId, TenantId, TicketId, UserId};
 use storage::keys::{Key, Prefix};
 use storage::seal::TenantKeys;
 use storage::txn::Scan;
@@ -22,6 +22,7 @@ use crate::tenant::error::TenantError;
 use crate::tenant::invites::InviteRow;
 use crate::tenant::people::UserRow;
 use crate::tenant::state::Outbox;
+use crate::tenant::support;
 use crate::tenant::tickets::{MailedToken, Purpose, TicketRow};
 
 /// The pause before the second attempt; each further one is four times as long.
@@ -42,6 +43,8 @@ pub enum About {
     PasswordChanged(UserId),
     /// An administrator took the second factors away: says so, without a link.
     FactorsReset(UserId),
+    /// Somebody of the platform asks to look into the tenant, or may.
+    Support(SupportId),
 }
 
 /// A waiting mail's row.
@@ -129,6 +132,23 @@ pub enum Content {
     PasswordChanged,
     /// An administrator took your second factors away.
     FactorsReset,
+    /// Somebody of the platform asks to look into the tenant, or may.
+    Support(SupportNotice),
+}
+
+/// What owners and administrators are told of a support session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SupportNotice {
+    /// Whose address at the platform it is.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// The case it is about.
+    pub ticket: String,
+    /// For how long, in minutes.
+    pub minutes: u32,
+    /// Whether it waits to be approved.
+    pub is_waiting: bool,
 }
 
 /// The secret part of a mail. Does not show itself.
@@ -194,6 +214,7 @@ fn letter(cx: &impl Reads, keys: &TenantKeys, row: MailRow) -> Result<Option<Let
         }
         About::PasswordChanged(_) => Some(Content::PasswordChanged),
         About::FactorsReset(_) => Some(Content::FactorsReset),
+        About::Support(session) => support::notice(cx, session)?.map(Content::Support),
     };
     let profile = cx.state().profile.as_ref();
     Ok(content.map(|content| Letter {

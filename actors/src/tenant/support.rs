@@ -15,15 +15,21 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 use storage::id::{Id, SupportId, UserId};
 use storage::keys::{Key, Prefix};
+use storage::txn::Scan;
+use storage::value;
 
 use crate::audit::entry::Named;
 use crate::call::Document;
 use crate::env::rfc3339;
 use crate::limits;
-use crate::permit::{Capability, Principal, Scopes, SupportPrincipal};
-use crate::tenant::cx::Reads;
+use crate::permit::{Capability, Principal, Role, Scopes, SupportPrincipal};
+use crate::tenant::cx::{Cx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::forms::lists::{Step, walk};
 use crate::tenant::forms::to_json;
+use crate::tenant::mail::{About, SupportNotice};
+use crate::tenant::people::UserRow;
+use crate::tenant::recovery::notify;
 
 pub mod asking;
 pub mod deciding;
@@ -198,6 +204,37 @@ impl SupportRow {
     fn document(&self, now_ms: u64) -> Document {
         Document { version: self.version, json: to_json(&self.view(now_ms)) }
     }
+}
+
+/// What there is to tell of a session; nothing once it is over.
+pub(crate) fn notice(
+    cx: &impl Reads,
+    session: SupportId,
+) -> Result<Option<SupportNotice>, TenantError> {
+    let row: Option<SupportRow> = cx.row(&key(session))?;
+    let now_ms = cx.now_ms();
+    Ok(row.filter(|row| row.is_living(now_ms)).map(|row| SupportNotice {
+        is_waiting: row.state(now_ms) == SupportState::Waiting,
+        by: row.asked.email,
+        reason: row.asked.reason,
+        ticket: row.asked.ticket,
+        minutes: row.asked.minutes,
+    }))
+}
+
+/// Mails owners and administrators that somebody asks to look into the tenant, or may: a few of them, so that
+/// a large tenant is not flooded.
+fn tell(cx: &mut Cx<'_, '_>, session: SupportId) -> Result<(), TenantError> {
+    let all = Prefix::kind(&Key::User { id: UserId::from_bytes([0; 16]) });
+    let mut told = Vec::new();
+    walk(cx, Scan { limit: usize::MAX, ..Scan::all(all) }, |_, bytes| {
+        let user: UserRow = value::decode(bytes)?;
+        if user.role >= Role::Admin && !user.deactivated {
+            told.push(user);
+        }
+        Ok(if told.len() < limits::SUPPORT_TOLD_MAX { Step::Next } else { Step::Stop })
+    })?;
+    told.iter().try_for_each(|user| notify(cx, user, About::Support(session)))
 }
 
 /// As whom a support session asks for `capability` now, whatever was known of it where the message came from.

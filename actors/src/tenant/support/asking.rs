@@ -9,7 +9,7 @@ use storage::id::{SupportId, TenantId, UserId};
 use storage::txn::Scan;
 use storage::value;
 
-use super::{Asked, SupportRow, SupportState, SupportView, all, key, named};
+use super::{Asked, SupportRow, SupportState, SupportView, all, key, named, tell};
 use crate::audit::entry::{Draft, Named};
 use crate::call::{Page, Paging};
 use crate::env::rfc3339;
@@ -299,6 +299,7 @@ impl Command for BeginSupport {
             .with("scopes", row.asked.scopes.join(" "))
             .with("state", row.state.name());
         cx.audit_as(named(&row.asked), draft);
+        tell(cx, row.asked.id)?;
         Ok(row.state)
     }
 }
