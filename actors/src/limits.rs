@@ -163,6 +163,8 @@ pub const EXPORTS_MAX: usize = 10;
 pub const EXPORT_KEPT_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 /// Mails of one tenant that may wait to be sent at once.
 pub const MAILS_MAX: u32 = 500;
+/// How long after signing in a person without a password may change how they sign in, milliseconds.
+pub const FRESH_MS: u64 = 10 * 60 * 1000;
 /// Support sessions that a tenant keeps, open or over.
 pub const SUPPORT_MAX: usize = 100;
 /// Owners and administrators who are told of a support session by mail.

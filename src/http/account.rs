@@ -96,6 +96,7 @@ impl Page {
                 p { button type="submit" { (self.button) } }
             }
             p #outcome role="status" aria-live="polite" {}
+            p #onward hidden { a href=(SIGN_IN) { "Sign in" } }
             noscript { p { "This page needs JavaScript. Without it, send the part of the link behind the # as token to " code { "POST " (self.api) } "." } }
             script src=(script) defer {}
         };
@@ -111,6 +112,7 @@ fn sign_in() -> Markup {
             p { label for="email" { "E-mail address" } br; input #email type="email" autocomplete="username webauthn"; }
             p { label for="password" { "Password" } br; input #password type="password" autocomplete="current-password"; }
             p { button type="submit" { "Sign in" } button #with-passkey type="button" { "Sign in with a passkey" } }
+            p { button #forgot type="button" { "Forgot the password?" } }
             details #elsewhere {
                 summary { "Another account" }
                 div {
@@ -125,6 +127,22 @@ fn sign_in() -> Markup {
                 p { button type="submit" { "Go on" } }
             }
             p { button #second-passkey type="button" hidden { "Use a passkey" } }
+        }
+        form #enrol method="post" hidden {
+            p { "Everybody here needs a second factor. Set one up, and you are in." }
+            p { button type="submit" { "Use an authenticator app" } button #enrol-passkey type="button" { "Use a passkey" } }
+        }
+        form #confirm method="post" hidden {
+            p { "Scan this with your authenticator app, or type in the key below." }
+            div #qr {}
+            p { code #secret {} }
+            p { label for="new-code" { "Code that it shows" } br; input #new-code autocomplete="one-time-code" autocapitalize="none" spellcheck="false"; }
+            p { button type="submit" { "Confirm" } }
+        }
+        form #codes method="post" hidden {
+            p { "Keep these recovery codes where you find them again. Each one lets you in once, if you lose the rest. They are shown this one time." }
+            pre { code #recovery {} }
+            p { button type="submit" { "I have kept them" } }
         }
         form #done method="post" hidden {
             p { "You are signed in as " strong #who {} "." }

@@ -87,8 +87,9 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeginTotpBody {
-    /// One's password.
-    pub password: Secret,
+    /// One's password; who has none leaves it out, and has to have signed in within the last ten minutes.
+    #[serde(default)]
+    pub password: Option<Secret>,
     /// If there is a second factor already: a code of the authenticator, or a recovery code.
     #[serde(default)]
     pub code: Option<Secret>,
@@ -109,8 +110,9 @@ pub struct ConfirmTotpBody {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProvenBody {
-    /// One's password.
-    pub password: Secret,
+    /// One's password; who has none leaves it out, and has to have signed in within the last ten minutes.
+    #[serde(default)]
+    pub password: Option<Secret>,
     /// A code of the authenticator, or a recovery code.
     #[serde(default)]
     pub code: Option<Secret>,
@@ -205,27 +207,26 @@ pub(crate) fn wrong_factor(pointer: &str) -> Problem {
     Problem::invalid(pointer, "is not good: wrong, used before, or not of now")
 }
 
-/// The password's hash, if `password` is one's own. A wrong one is written down under `action`.
+/// The password's hash, if `password` is one's own; nothing of who has none, whom the tenant asks for a fresh
+/// session. A wrong one is written down under `action`.
 pub(crate) async fn prove(
     request: &HttpRequest,
     app: &App,
     asking: Allowed<WriteOwnSessions>,
-    password: &Secret,
+    password: Option<&Secret>,
     action: &'static str,
-) -> Result<String, Problem> {
+) -> Result<Option<String>, Problem> {
     // A stolen access token must not become a way to guess passwords or codes.
     let account = asking.account();
     limit_anonymous(request, app, Class::SignIn, Some(&account))?;
-    let (_, phc) = asking.ask(ReadOwnCredential).await?;
+    let (_, Some(phc)) = asking.ask(ReadOwnCredential).await? else { return Ok(None) };
+    let password = password.ok_or_else(|| Problem::invalid("/password", "is needed"))?;
     let share = Share::Tenant(asking.tenant());
-    let is_right = app.passwords.verify(share, password, phc.clone()).await?;
-    match phc.filter(|_| is_right) {
-        Some(phc) => Ok(phc),
-        None => {
-            asking.command(RecordWrongPassword { action }).await?;
-            Err(Problem::invalid("/password", "is not your password"))
-        }
+    if app.passwords.verify(share, password, Some(phc.clone())).await? {
+        return Ok(Some(phc));
     }
+    asking.command(RecordWrongPassword { action }).await?;
+    Err(Problem::invalid("/password", "is not your password"))
 }
 
 async fn read(allowed: Allowed<ReadOwnProfile>) -> Result<HttpResponse, Problem> {
@@ -240,7 +241,7 @@ async fn begin(
 ) -> Result<HttpResponse, Problem> {
     let given = Given::of(&app, code, passkey)?;
     let pointer = given.as_ref().map_or("/code", |given| given.pointer);
-    let current_phc = prove(&request, &app, asking, &password, BeginTotp::NAME).await?;
+    let current_phc = prove(&request, &app, asking, password.as_ref(), BeginTotp::NAME).await?;
     let shown = given.map(|given| given.shown);
     match acting.command(BeginTotp { current_phc, shown }).await?.reply {
         Checked::Done(begun) => answer::json(StatusCode::CREATED, &BegunTotpView::new(&begun)?),
@@ -273,7 +274,7 @@ async fn remove(
     Json(ProvenBody { password, code, passkey }): Json<ProvenBody>,
 ) -> Result<HttpResponse, Problem> {
     let Given { shown, pointer } = Given::needed(&app, code, passkey)?;
-    let current_phc = prove(&request, &app, asking, &password, RemoveTotp::NAME).await?;
+    let current_phc = prove(&request, &app, asking, password.as_ref(), RemoveTotp::NAME).await?;
     match acting.command(RemoveTotp { current_phc, shown }).await?.reply {
         Checked::Done(()) => Ok(answer::no_content()),
         Checked::WrongFactor => Err(wrong_factor(pointer)),
@@ -288,7 +289,7 @@ async fn renew(
 ) -> Result<HttpResponse, Problem> {
     let Given { shown, pointer } = Given::needed(&app, code, passkey)?;
     let action = RenewRecoveryCodes::NAME;
-    let current_phc = prove(&request, &app, asking, &password, action).await?;
+    let current_phc = prove(&request, &app, asking, password.as_ref(), action).await?;
     match acting.command(RenewRecoveryCodes { current_phc, shown }).await?.reply {
         Checked::Done(recovery_codes) => {
             answer::json(StatusCode::OK, &RecoveryCodesView { recovery_codes })

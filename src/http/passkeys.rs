@@ -126,8 +126,9 @@ pub const ROUTES: &[Route] = &[
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BeginPasskeyBody {
-    /// One's password.
-    pub password: Secret,
+    /// One's password; who has none leaves it out, and has to have signed in within the last ten minutes.
+    #[serde(default)]
+    pub password: Option<Secret>,
     /// If there is a second factor already: a code of the authenticator, or a recovery code.
     #[serde(default)]
     pub code: Option<Secret>,
@@ -261,7 +262,7 @@ async fn begin(
 ) -> Result<HttpResponse, Problem> {
     let given = Given::of(&app, code, passkey)?;
     let pointer = given.as_ref().map_or("/code", |given| given.pointer);
-    let current_phc = prove(&request, &app, asking, &password, BeginPasskey::NAME).await?;
+    let current_phc = prove(&request, &app, asking, password.as_ref(), BeginPasskey::NAME).await?;
     let (shown, party) = (given.map(|given| given.shown), relying_party(&app.config.http));
     match acting.command(BeginPasskey { current_phc, shown, party }).await?.reply {
         Checked::Done(public_key) => options(public_key),
@@ -295,7 +296,7 @@ async fn remove(
     Json(ProvenBody { password, code, passkey: shown }): Json<ProvenBody>,
 ) -> Result<HttpResponse, Problem> {
     let Given { shown, pointer } = Given::needed(&app, code, shown)?;
-    let current_phc = prove(&request, &app, asking, &password, RemovePasskey::NAME).await?;
+    let current_phc = prove(&request, &app, asking, password.as_ref(), RemovePasskey::NAME).await?;
     match acting.command(RemovePasskey { current_phc, shown, passkey }).await?.reply {
         Checked::Done(()) => Ok(answer::no_content()),
         Checked::WrongFactor => Err(wrong_factor(pointer)),

@@ -64,6 +64,7 @@ kinds! {
     NO_TENANT: "no-tenant", FORBIDDEN, "The token names no tenant", "Every request acts within the one tenant that its token names.";
     CSRF: "csrf", FORBIDDEN, "The request does not say that it is meant", "A browser's cookie alone changes nothing. Send `X-Bulkhead-CSRF: 1` along, or an access token instead of the cookie.";
     MFA_ENROLMENT_REQUIRED: "mfa-enrolment-required", FORBIDDEN, "A second factor has to be enrolled first", "Everybody here needs one. This session can enrol it, at `/v1/me/mfa/totp`, and sign out.";
+    SIGN_IN_AGAIN: "sign-in-again", FORBIDDEN, "Sign in again first", "You have no password to show that it is you. Sign in again where you do, and ask within ten minutes.";
     FOUR_EYES: "four-eyes", FORBIDDEN, "Someone else has to decide", "Nobody approves or rejects a submission that they made, changed or handed in.";
     REASON_NEEDED: "reason-needed", FORBIDDEN, "A reason is needed", "This form is restricted. An owner may read it without a grant by stating why in `X-Break-Glass-Reason`; the reason goes into the audit log.";
     TENANT_SUSPENDED: "tenant-suspended", FORBIDDEN, "The tenant is suspended", "The platform suspended this tenant. Its data is kept.";
@@ -357,6 +358,7 @@ impl From<TenantError> for Problem {
             ),
             TenantError::BadSignature => Self::new(Kind::WEBHOOK_SIGNATURE),
             TenantError::Forbidden { action } => Self::new(Kind::FORBIDDEN).with("action", action),
+            TenantError::SignInAgain => Self::new(Kind::SIGN_IN_AGAIN),
             TenantError::EnrolmentRequired => Self::new(Kind::MFA_ENROLMENT_REQUIRED),
             TenantError::FourEyes => Self::new(Kind::FOUR_EYES),
             TenantError::ReasonNeeded => Self::new(Kind::REASON_NEEDED),

@@ -82,6 +82,9 @@ pub enum TenantError {
     /// Wrong e-mail, password or token; deliberately vague.
     #[error("the credentials are wrong")]
     BadCredentials,
+    /// Somebody without a password signed in too long ago for what they ask.
+    #[error("the sign-in is too long ago")]
+    SignInAgain,
     /// The mailed link was used, superseded, changed or is too old; deliberately vague.
     #[error("the link is not valid")]
     BadLink,

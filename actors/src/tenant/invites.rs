@@ -24,6 +24,7 @@ use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::mail::{self, About};
 use crate::tenant::members::{check_ceiling, check_new, insert_user};
+use crate::tenant::people::UserRow;
 use crate::tenant::sessions::Credential;
 use crate::tenant::tickets::{MailedToken, Purpose};
 
@@ -147,7 +148,11 @@ pub(crate) fn standing(cx: &impl Reads) -> Result<u64, TenantError> {
 /// The invitation that stands for an address in normal form, if there is one.
 pub(crate) fn standing_for(cx: &impl Reads, email: &str) -> Result<Option<InviteRow>, TenantError> {
     let now_ms = cx.now_ms();
-    Ok(all(cx)?.into_iter().find(|invite| invite.email == email && invite.stands(now_ms)))
+    let invite = all(cx)?.into_iter().find(|it| it.email == email && it.stands(now_ms));
+    match invite {
+        Some(invite) if is_backed(cx, &invite)? => Ok(Some(invite)),
+        _ => Ok(None),
+    }
 }
 
 /// Whether there is room for one more member beside those who are here and those who are invited.
@@ -245,6 +250,11 @@ impl Command for ResendInvite {
         if !row.stands(cx.now_ms()) {
             check_room(cx)?;
         }
+        // Whoever sends it again stands for it from now on.
+        row.invited_by = match cx.principal() {
+            Principal::User(user) => Some(user.user),
+            _ => None,
+        };
         row.send(cx)?;
         cx.audit(Draft::success(Self::NAME, row.named()));
         Ok(row.document(cx.now_ms()))
@@ -327,7 +337,17 @@ fn find<R: Reads>(
 ) -> Result<InviteRow, TenantError> {
     let (subject, ticket) = token.open(keys, Purpose::Invite)?;
     let row: Option<InviteRow> = cx.row(&Key::Invite { id: InviteId::from_bytes(subject) })?;
-    row.filter(|row| row.ticket == ticket && row.stands(cx.now_ms())).ok_or(TenantError::BadLink)
+    let row = row.filter(|row| row.ticket == ticket && row.stands(cx.now_ms()));
+    let row = row.ok_or(TenantError::BadLink)?;
+    if is_backed(cx, &row)? { Ok(row) } else { Err(TenantError::BadLink) }
+}
+
+/// Whether who invited could still do so: whoever lost that right leaves no door open behind them.
+fn is_backed(cx: &impl Reads, invite: &InviteRow) -> Result<bool, TenantError> {
+    let Some(user) = invite.invited_by else { return Ok(true) };
+    let row: Option<UserRow> = cx.row(&Key::User { id: user })?;
+    let may = |row: &UserRow| row.role >= Role::Admin && row.role >= invite.role;
+    Ok(row.is_some_and(|row| !row.deactivated && may(&row)))
 }
 
 /// Looks at a link before anybody spends a password hash on it; answers the address it went to.

@@ -39,6 +39,7 @@ form.addEventListener("submit", async (event) => {
     if (answer.ok) {
       form.hidden = true;
       tell(form.dataset.done);
+      document.getElementById("onward").hidden = false;
       return;
     }
     tell(await complaint(answer));

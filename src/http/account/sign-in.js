@@ -6,7 +6,7 @@ history.replaceState(null, "", location.pathname + location.search);
 
 const part = (name) => document.getElementById(name);
 const outcome = part("outcome");
-const steps = ["start", "second", "done"];
+const steps = ["start", "second", "enrol", "confirm", "codes", "done"];
 let waiting = null;
 
 function tell(text) {
@@ -26,7 +26,9 @@ function show(step) {
 // A path of this host and nothing that a browser could take for another one.
 function wanted() {
   const path = handed.get("return_to") || asked.get("return_to");
-  return path && /^\/(?![/\\])[!-~]*$/.test(path) && !path.includes("\\") ? path : null;
+  const isLocal = path && /^\/(?![/\\])[!-~]*$/.test(path) && !path.includes("\\");
+  // Some routes of the API lead on to other hosts.
+  return isLocal && !path.startsWith("/v1/auth/") ? path : null;
 }
 
 async function send(path, body, method = "POST") {
@@ -46,16 +48,26 @@ function explained(answer, problem) {
   if (answer.status === 401) {
     return "That is not right. Check the organisation, the address and what you signed in with.";
   }
+  if (answer.status === 429) {
+    return `Too many attempts. Try again in ${answer.headers.get("retry-after")} seconds.`;
+  }
   const faults = (problem.errors || []).map((fault) => `${fault.pointer} ${fault.message}`);
   return faults.length > 0 ? faults.join("; ") : `${problem.title}. ${problem.detail || ""}`;
 }
 
 // A passkey's answer in the form of the API, or why there is none.
-async function passkey(publicKey) {
+async function passkey(publicKey, act = "get") {
   if (!window.PublicKeyCredential || !PublicKeyCredential.parseRequestOptionsFromJSON) {
     throw new Error("This browser does not know passkeys.");
   }
+  if (/^[0-9.]+$|^\[/.test(location.hostname)) {
+    throw new Error("Passkeys need a name in the address, not a number: on this machine, localhost.");
+  }
   try {
+    if (act === "create") {
+      const options = PublicKeyCredential.parseCreationOptionsFromJSON(publicKey);
+      return (await navigator.credentials.create({ publicKey: options })).toJSON();
+    }
     const options = PublicKeyCredential.parseRequestOptionsFromJSON(publicKey);
     return (await navigator.credentials.get({ publicKey: options })).toJSON();
   } catch {
@@ -72,13 +84,22 @@ function wait(token, methods) {
 }
 
 async function arrive() {
+  const answer = await fetch("/v1/me");
+  const me = await answer.json();
+  if (answer.status === 403 && me.type === "/problems/mfa-enrolment-required") {
+    show("enrol");
+    tell("");
+    return;
+  }
+  if (!answer.ok) {
+    throw new Error(explained(answer, me));
+  }
   const path = wanted();
   if (path) {
     tell("Signed in.");
     location.assign(path);
     return;
   }
-  const me = await (await fetch("/v1/me")).json();
   part("who").textContent = `${me.email} at ${me.tenant.name}`;
   show("done");
   tell("");
@@ -115,6 +136,9 @@ async function attempt(act) {
 }
 
 on("start", async () => {
+  if (part("email").value === "" || part("password").value === "") {
+    throw new Error("Fill in your address and your password, or sign in another way.");
+  }
   const [tenant, email, password] = ["tenant", "email", "password"].map((name) => part(name).value);
   await settle(await send("/v1/auth/sign-in", { tenant, email, password }));
 });
@@ -123,6 +147,47 @@ on("second", async () => {
   const code = part("code").value.trim();
   await settle(await send("/v1/auth/mfa", { mfa_token: waiting, code }));
 });
+
+// Who has just signed in by password has it in the form still; others have none to show.
+const shownPassword = () => part("password").value || undefined;
+
+function keep(codes) {
+  part("recovery").textContent = codes.join("\n");
+  show("codes");
+  tell("");
+}
+
+on("enrol", async () => {
+  const begun = await send("/v1/me/mfa/totp", { password: shownPassword() });
+  const picture = new DOMParser().parseFromString(begun.qr_svg, "image/svg+xml").documentElement;
+  part("qr").replaceChildren(document.importNode(picture, true));
+  part("secret").textContent = begun.secret;
+  show("confirm");
+  tell("");
+});
+
+on("confirm", async () => {
+  const confirmed = await send("/v1/me/mfa/totp/confirm", { code: part("new-code").value.trim() });
+  keep(confirmed.recovery_codes);
+});
+
+part("enrol-passkey").addEventListener("click", () => attempt(async () => {
+  const { publicKey } = await send("/v1/me/passkeys/options", { password: shownPassword() });
+  const credential = await passkey(publicKey, "create");
+  const enrolled = await send("/v1/me/passkeys", { name: "Passkey", credential });
+  keep(enrolled.recovery_codes);
+}));
+
+on("codes", arrive);
+
+part("forgot").addEventListener("click", () => attempt(async () => {
+  const [tenant, email] = [part("tenant").value, part("email").value];
+  if (tenant === "" || email === "") {
+    throw new Error("Fill in the organisation and your address; a link comes by mail.");
+  }
+  await send("/v1/auth/password/forgot", { tenant, email });
+  tell("If you are known there, a link is on its way to your mailbox.");
+}));
 
 part("second-passkey").addEventListener("click", () => attempt(async () => {
   const { publicKey } = await send("/v1/auth/mfa/passkey/options", { mfa_token: waiting });

@@ -66,7 +66,7 @@ fn grant(opened: &Opened) -> Grant {
 /// Enrols the second factor that every administrator of the platform needs.
 async fn enrol(platform: &TenantHandle, admin: Grant) -> Grant {
     let permit = || admin.permit(TenantId::PLATFORM).unwrap();
-    let begin = BeginTotp { current_phc: "phc".to_owned(), shown: None };
+    let begin = BeginTotp { current_phc: Some("phc".to_owned()), shown: None };
     let begun = platform.command(permit(), Origin::default(), None, begin).await.unwrap().reply;
     let Checked::Done(begun) = begun else { panic!("no code was needed") };
     let code = totp::code_of(&begun.secret, totp::step_at(Env::real().now_ms()));

@@ -42,15 +42,23 @@ pub struct Begun {
     pub account: String,
 }
 
-/// The one who asks, if the password they gave was compared with what is still their password's hash.
-pub(super) fn oneself(cx: &Cx<'_, '_>, current_phc: &str) -> Result<UserRow, TenantError> {
-    let user: Option<UserRow> = cx.row(&Key::User { id: cx.person()?.user })?;
+/// The one who asks, if the password they gave was compared with what is still their password's hash; who has
+/// none, because others vouch for them, has to have signed in a moment ago.
+pub(super) fn oneself(cx: &Cx<'_, '_>, current_phc: Option<&str>) -> Result<UserRow, TenantError> {
+    let person = cx.person()?;
+    let user: Option<UserRow> = cx.row(&Key::User { id: person.user })?;
     let user = user.ok_or(TenantError::StaleCredential)?;
-    if user.password.as_deref() == Some(current_phc) {
-        Ok(user)
-    } else {
-        Err(TenantError::BadCredentials)
+    if user.password.as_deref() != current_phc {
+        return Err(TenantError::BadCredentials);
     }
+    if user.password.is_none() {
+        let key = Key::Session { user: person.user, id: person.session };
+        let session: SessionRow = cx.row(&key)?.ok_or(TenantError::StaleCredential)?;
+        if cx.now_ms() >= session.created_ms.saturating_add(limits::FRESH_MS) {
+            return Err(TenantError::SignInAgain);
+        }
+    }
+    Ok(user)
 }
 
 /// Whether what somebody shows is good. What is not is written down, in their row as well.
@@ -79,7 +87,7 @@ pub(super) fn factor_needed() -> TenantError {
 /// Begins to enrol an authenticator. It counts once it proved itself; until then nothing changes.
 pub struct BeginTotp {
     /// The hash the current password was right for.
-    pub current_phc: String,
+    pub current_phc: Option<String>,
     /// A second factor that is there already.
     pub shown: Option<Shown>,
 }
@@ -96,7 +104,7 @@ impl Command for BeginTotp {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let user = oneself(cx, &self.current_phc)?;
+        let user = oneself(cx, self.current_phc.as_deref())?;
         let mut row = factors_of(cx, user.id)?;
         if row.is_enrolled() {
             let shown = self.shown.ok_or_else(factor_needed)?;
@@ -198,7 +206,7 @@ pub(super) fn keep_or_forget(
 /// alone again.
 pub struct RemoveTotp {
     /// The hash the current password was right for.
-    pub current_phc: String,
+    pub current_phc: Option<String>,
     /// A second factor.
     pub shown: Shown,
 }
@@ -214,7 +222,7 @@ impl Command for RemoveTotp {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let user = oneself(cx, &self.current_phc)?;
+        let user = oneself(cx, self.current_phc.as_deref())?;
         let mut row = factors_of(cx, user.id)?;
         if row.totp.is_none() {
             return Err(TenantError::NotFound);
@@ -235,7 +243,7 @@ impl Command for RemoveTotp {
 /// Makes a new set of recovery codes; the old ones are good no more.
 pub struct RenewRecoveryCodes {
     /// The hash the current password was right for.
-    pub current_phc: String,
+    pub current_phc: Option<String>,
     /// A second factor.
     pub shown: Shown,
 }
@@ -251,7 +259,7 @@ impl Command for RenewRecoveryCodes {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let user = oneself(cx, &self.current_phc)?;
+        let user = oneself(cx, self.current_phc.as_deref())?;
         let mut row = factors_of(cx, user.id)?;
         if !row.is_enrolled() {
             return Err(TenantError::NotFound);

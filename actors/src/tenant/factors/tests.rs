@@ -32,7 +32,7 @@ struct Ann {
 
 fn begin(scene: &mut Scene, who: &Principal, code: Option<String>) -> Result<Begun, TenantError> {
     match scene
-        .run(who, BeginTotp { current_phc: "phc".to_owned(), shown: code.map(Shown::Code) })?
+        .run(who, BeginTotp { current_phc: Some("phc".to_owned()), shown: code.map(Shown::Code) })?
     {
         Checked::Done(begun) => Ok(begun),
         Checked::WrongFactor => Err(TenantError::BadCredentials),
@@ -90,7 +90,7 @@ impl Ann {
 
     fn remove(&mut self, code: &str) -> Result<Checked<()>, TenantError> {
         let command =
-            RemoveTotp { current_phc: "phc".to_owned(), shown: Shown::Code(code.to_owned()) };
+            RemoveTotp { current_phc: Some("phc".to_owned()), shown: Shown::Code(code.to_owned()) };
         self.scene.run(&holder(&self.opened), command)
     }
 
@@ -167,7 +167,7 @@ fn a_recovery_code_is_good_once_and_says_how_many_are_left() {
     assert!(!ann.signs_in(&code), "twice");
     assert_eq!(ann.view().recovery_codes_left, 9);
     let renew =
-        RenewRecoveryCodes { current_phc: "phc".to_owned(), shown: Shown::Code(ann.code(0)) };
+        RenewRecoveryCodes { current_phc: Some("phc".to_owned()), shown: Shown::Code(ann.code(0)) };
     let Checked::Done(codes) = ann.scene.run(&holder(&ann.opened), renew).unwrap() else {
         panic!("the code was right");
     };
@@ -268,7 +268,8 @@ fn an_authenticator_is_replaced_and_removed_with_a_code_of_it_and_never_without(
     assert!(matches!(wrong, Some(TenantError::BadCredentials)));
     assert!(matches!(ann.remove("000000").unwrap(), Checked::WrongFactor));
     assert_eq!(ann.scene.noted("mfa.totp_remove"), 1, "a wrong code is not written down");
-    let command = RemoveTotp { current_phc: "older".to_owned(), shown: Shown::Code(ann.code(0)) };
+    let command =
+        RemoveTotp { current_phc: Some("older".to_owned()), shown: Shown::Code(ann.code(0)) };
     let older = ann.scene.run(&holder(&ann.opened), command);
     assert!(matches!(older, Err(TenantError::BadCredentials)));
 

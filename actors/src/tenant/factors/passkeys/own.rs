@@ -29,7 +29,7 @@ use crate::tenant::sessions::{Opened, opened, touch};
 /// Begins to enrol a passkey: answers what the browser has to be asked.
 pub struct BeginPasskey {
     /// The hash the current password was right for.
-    pub current_phc: String,
+    pub current_phc: Option<String>,
     /// A second factor, if there is one already.
     pub shown: Option<Shown>,
     /// Whom passkeys are made for here.
@@ -48,7 +48,7 @@ impl Command for BeginPasskey {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let user = oneself(cx, &self.current_phc)?;
+        let user = oneself(cx, self.current_phc.as_deref())?;
         let mut row = factors_of(cx, user.id)?;
         if row.passkeys.held.len() >= limits::PASSKEYS_MAX {
             return Err(TenantError::Conflict(Conflict::TooManyPasskeys));
@@ -211,7 +211,7 @@ impl Command for AskOwnPasskey {
 /// again.
 pub struct RemovePasskey {
     /// The hash the current password was right for.
-    pub current_phc: String,
+    pub current_phc: Option<String>,
     /// A second factor; the passkey itself will do.
     pub shown: Shown,
     /// Its credential id.
@@ -229,7 +229,7 @@ impl Command for RemovePasskey {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let user = oneself(cx, &self.current_phc)?;
+        let user = oneself(cx, self.current_phc.as_deref())?;
         let mut row = factors_of(cx, user.id)?;
         if !row.passkeys.held.iter().any(|held| held.id() == self.passkey) {
             return Err(TenantError::NotFound);
