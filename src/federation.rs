@@ -146,7 +146,7 @@ impl Federation {
 
     /// Where a provider sends people back to.
     pub fn redirect_uri(&self, provider: &Provider) -> String {
-        format!("{}/v1/auth/oidc/{}/callback", self.0.base_url, provider.name)
+        format!("{}{}", self.0.base_url, provider.callback_path)
     }
 
     /// Whom a token that an app brought vouches for.

@@ -217,8 +217,9 @@ pub enum Principal {
 pub enum Carrier {
     /// An access token: it speaks for the person only as long as their rights are those of the token.
     Token,
-    /// A browser's cookie: it says who, and the tenant says with every message as what.
-    Cookie,
+    /// A browser's cookie, and which of its session's it is: it says who, and the tenant says with every message
+    /// as what.
+    Cookie(u32),
 }
 
 impl Principal {

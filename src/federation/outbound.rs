@@ -5,7 +5,7 @@
 //! Refuses: private, link-local and otherwise special addresses; loopback too, unless the configuration
 //! allows it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use prometheus::IntCounterVec;
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::header::{ACCEPT, AGE, CACHE_CONTROL, CONTENT_TYPE, HeaderMap};
+use tokio::sync::Semaphore;
 
 /// How long one request may take, body included.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -225,6 +226,15 @@ struct Resolver {
     allow_loopback: bool,
 }
 
+/// Names that are looked up at once.
+const LOOKUPS_MAX: usize = 8;
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
+
+/// As many names as are looked up at once are.
+#[derive(Debug, thiserror::Error)]
+#[error("too many names are being looked up")]
+struct TooManyNames;
+
 /// A name with no address that may be called.
 #[derive(Debug, thiserror::Error)]
 #[error("the name has no public address")]
@@ -234,8 +244,15 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let allow_loopback = self.allow_loopback;
         Box::pin(async move {
-            // Port 0 stands for the one of the URL.
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            // A look-up takes a thread until it ends, whoever waits for it: few of them, so that names which are slow
+            // to look up keep nobody's password waiting. Port 0 stands for the one of the URL.
+            let turn = LOOKUPS.try_acquire().map_err(|_| TooManyNames)?;
+            let name = name.as_str().to_owned();
+            let found = tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                (name.as_str(), 0).to_socket_addrs()
+            });
+            let found = found.await??;
             let allowed: Vec<SocketAddr> =
                 found.filter(|address| is_allowed(address.ip(), allow_loopback)).collect();
             if allowed.is_empty() {

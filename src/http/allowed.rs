@@ -169,7 +169,15 @@ fn check_host(app: &App, request: &ServiceRequest, grant: &Grant) -> Result<(), 
 pub fn host_slug(app: &App, request: &HttpRequest) -> Option<String> {
     let base = app.config.http.base_domain.as_deref()?;
     let named = request.headers().get(header::HOST).and_then(|value| value.to_str().ok());
-    slug_of(named.or_else(|| request.uri().host())?, base)
+    let slug = slug_of(named.or_else(|| request.uri().host())?, base)?;
+    // The node's own name is nobody's, whoever is called like it.
+    let own = app.config.http.public_url.as_deref().and_then(host_of);
+    (own != Some(&*format!("{slug}.{base}"))).then_some(slug)
+}
+
+/// The host that a URL names.
+fn host_of(url: &str) -> Option<&str> {
+    url.split_once("://")?.1.split(['/', ':']).next()
 }
 
 fn slug_of(host: &str, base: &str) -> Option<String> {

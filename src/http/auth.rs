@@ -18,7 +18,7 @@ use actors::tenant::handle::TenantHandle;
 use actors::tenant::people::normalise_email;
 use actors::tenant::profile::{TenantView, check_name, check_slug};
 use actors::tenant::sessions::challenge::{
-    BeginSession, ChallengeOutcome, ChallengeToken, CompleteSession, SignedIn,
+    BeginSession, ChallengeOutcome, ChallengeToken, CheckChallenge, CompleteSession, SignedIn,
 };
 use actors::tenant::sessions::own::EndSession;
 use actors::tenant::sessions::{
@@ -365,11 +365,14 @@ async fn mfa(
 ) -> Result<HttpResponse, Problem> {
     let Given { shown, .. } = Given::needed(&app, code, passkey)?;
     let token = ChallengeToken::parse(mfa_token.text());
-    let account = token.as_ref().map(ChallengeToken::account);
-    limit_anonymous(&request, &app, Class::SignIn, account.as_deref())?;
+    limit_anonymous(&request, &app, Class::SignIn, None)?;
     let token = token.ok_or(TenantError::BadCredentials)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(vague)?;
+    // Only who holds a real one spends the person's budget.
+    let check = CheckChallenge { token: token.clone() };
+    door.query(Permit::anonymous(tenant), check).await.map_err(vague)?;
+    limit_anonymous(&request, &app, Class::SignIn, Some(&token.account()))?;
     let command = CompleteSession { token, shown };
     let answered = door.command(Permit::anonymous(tenant), origin(&request), None, command).await;
     match answered.map_err(vague)?.reply {

@@ -9,7 +9,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::permit::{Action as _, Permit, ReadOwnProfile, WriteOwnSessions};
 use actors::rate::Class;
 use actors::tenant::cx::Command as _;
-use actors::tenant::factors::own::RecordWrongPassword;
+use actors::tenant::factors::own::{CheckFresh, RecordWrongPassword};
 use actors::tenant::identities::flow::BeginLinking;
 use actors::tenant::identities::links::{
     IdentityView, LinkIdentity, ListIdentities, UnlinkIdentity,
@@ -115,11 +115,13 @@ async fn link(
     let door = app.tenants.find(tenant).await?;
     let found = door.query(Permit::anonymous(tenant), FindProvider { name }).await?;
     let provider = found.ok_or_else(Problem::not_found)?;
+    limit_anonymous(&request, &app, Class::SignIn, Some(&asking.account()))?;
+    if current.is_none() {
+        asking.ask(CheckFresh).await?;
+    }
     if let Some(phc) = current {
         let needed = || Problem::invalid("/password", "is needed");
         let typed = body.password.as_ref().ok_or_else(needed)?;
-        let account = asking.account();
-        limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
         if !app.passwords.verify(Share::Tenant(tenant), typed, Some(phc)).await? {
             let action = LinkIdentity::NAME;
             asking.command(RecordWrongPassword { action }).await?;

@@ -119,6 +119,8 @@ pub(crate) fn return_to(pointer: &str, given: Option<String>) -> Result<String, 
     let is_local = path.starts_with('/')
         && !path.starts_with("//")
         && !path.contains('\\')
+        // Some of these lead on to other hosts.
+        && !path.starts_with("/v1/auth/")
         && path.len() <= RETURN_TO_BYTES_MAX
         && path.bytes().all(|byte| byte.is_ascii_graphic());
     let message = "must be a path of this host: it begins with one slash and has no backslash";
@@ -268,6 +270,12 @@ async fn callback(
     let bad = || Problem::from(TenantError::BadCredentials);
     let returned = Returned::read(request.query_string())?;
     let state = returned.state.as_deref().and_then(StateToken::parse).ok_or_else(bad)?;
+    // The place is one tenant's: what was meant for another's has nothing to do here.
+    let (slug, name) = name.split_once('.').ok_or_else(bad)?;
+    if app.tenants.by_slug(slug) != Some(state.tenant) {
+        return Err(bad());
+    }
+    let name = name.to_owned();
     let door = door_of(&app, Some(state.tenant))
         .await
         .map_err(|problem| if problem.kind() == Kind::NOT_FOUND { bad() } else { problem })?;

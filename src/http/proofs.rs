@@ -44,9 +44,11 @@ impl Proofs {
     }
 
     /// What a credential is remembered by.
-    pub(crate) fn print(&self, text: &str) -> Print {
+    pub(crate) fn print(&self, is_cookie: bool, text: &str) -> Print {
         let mut context = digest::Context::new(&digest::SHA256);
         context.update(&self.salt[..]);
+        // No bearer is taken for a cookie with the same text.
+        context.update(&[u8::from(is_cookie)]);
         context.update(text.as_bytes());
         let mut print = [0; 32];
         print.copy_from_slice(context.finish().as_ref());
@@ -103,7 +105,7 @@ mod tests {
             role: Role::Member,
             scopes: Scopes::all(),
         };
-        let print = proofs.print("bk_x");
+        let print = proofs.print(false, "bk_x");
         let grant = Grant::of_service(TenantId::new(1, [3; 10]), principal);
         proofs.remember(print, grant, until_ms);
         print
@@ -127,8 +129,8 @@ mod tests {
     fn two_nodes_of_one_process_do_not_know_each_others_credentials() {
         let (ours, theirs) = (Proofs::new(&Env::real()), Proofs::new(&Env::real()));
         remember(&ours, u64::MAX);
-        assert!(theirs.known(&theirs.print("bk_x")).is_none());
-        assert!(ours.known(&ours.print("bk_x")).is_some());
-        assert!(ours.known(&ours.print("bk_y")).is_none());
+        assert!(theirs.known(&theirs.print(false, "bk_x")).is_none());
+        assert!(ours.known(&ours.print(false, "bk_x")).is_some());
+        assert!(ours.known(&ours.print(false, "bk_y")).is_none());
     }
 }

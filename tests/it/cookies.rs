@@ -144,9 +144,44 @@ fn a_change_of_password_leaves_the_browser_that_made_it_signed_in_and_no_other()
     two.get("/v1/me", 200);
     let new = json!({"current_password": PASSWORD, "new_password": "another correct horse"});
     let changed = meant(&one).patch("/v1/me/password", new, 200);
-    assert!(changed.header("set-cookie").is_some());
-    one.get("/v1/me", 200);
+    // A copy of the cookie from before is worth nothing after.
+    one.get("/v1/me", 401);
     two.get("/v1/me", 401);
+    world.client.with_header("cookie", &changed.cookie()).get("/v1/me", 200);
+}
+
+#[test]
+fn a_second_factor_replaces_the_cookie_that_knew_of_none() {
+    let world = World::start();
+    let tenant = world.tenant("acme");
+    let before = browser(&world.client, "acme", "owner@acme.example");
+    before.get("/v1/me", 200);
+    let proof = json!({"password": PASSWORD});
+    let begun = meant(&before).post("/v1/me/mfa/totp", proof, 201);
+    let code = crate::kit::Authenticator::of(&begun).fresh_code(world.now_ms());
+    let confirmed = meant(&before).post("/v1/me/mfa/totp/confirm", json!({"code": code}), 200);
+    let after = world.client.with_header("cookie", &confirmed.cookie());
+    meant(&after).patch("/v1/tenant", json!({"mfa_required": true}), 200);
+    after.get("/v1/forms", 200);
+    before.get("/v1/forms", 401);
+    tenant.owner.get("/v1/me", 401);
+}
+
+#[test]
+fn a_token_and_an_api_key_are_no_cookies() {
+    let world = World::start();
+    let tenant = world.tenant("acme");
+    let key = crate::kit::api_key(&tenant.owner, &["forms:read"]).0;
+    for bearer in [&tenant.owner, &key] {
+        for _ in 0..8 {
+            bearer.get("/v1/forms", 200);
+        }
+        let text = bearer.token.clone().expect("a token");
+        let cookie = format!("{NAME}{text}");
+        for _ in 0..8 {
+            world.client.anonymous().with_header("cookie", &cookie).get("/v1/forms", 401);
+        }
+    }
 }
 
 #[test]

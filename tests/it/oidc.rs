@@ -23,7 +23,7 @@ struct Idp {
 impl Idp {
     fn start(world: &World, name: &str) -> Option<Self> {
         let mut peer = Peer::of_node("idp.mjs", "oidc-provider")?;
-        let redirect_uri = format!("{}/v1/auth/oidc/{name}/callback", world.client.base);
+        let redirect_uri = format!("{}/v1/auth/oidc/acme.{name}/callback", world.client.base);
         let line =
             json!({"redirect_uri": redirect_uri, "client_id": CLIENT, "client_secret": SECRET});
         let issuer = peer.ask(&line)["issuer"].as_str().expect("an issuer").to_owned();
@@ -53,7 +53,7 @@ fn start_of(world: &World, slug: &str, provider: &str, more: &str) -> String {
 /// Goes to the provider and says who one is; where one is sent back to, with what.
 fn away(surfer: &mut Surfer, world: &World, start: &str, login: &str) -> String {
     let home = world.client.base.as_str();
-    let callback = format!("{home}/v1/auth/oidc/idp/callback");
+    let callback = format!("{home}/v1/auth/oidc/acme.idp/callback");
     let (page, form) = surfer.follow(start, None, &callback);
     assert_eq!(form.status, 200, "{page}: {}", form.text());
     surfer.follow(&page, Some(&format!("login={login}")), &callback).0
@@ -129,7 +129,7 @@ fn what_comes_back_is_good_only_in_the_browser_that_was_sent() {
     assert!(!victim.cookies(&home).contains_key("__Host-bulkhead"));
     let state = parameter(&back, "state").expect("a state");
     let code = parameter(&back, "code").expect("a code");
-    let at = |query: String| format!("{home}/v1/auth/oidc/idp/callback?{query}");
+    let at = |query: String| format!("{home}/v1/auth/oidc/acme.idp/callback?{query}");
     for bad in [
         format!("code={code}"),
         format!("code={code}&state="),
@@ -141,6 +141,34 @@ fn what_comes_back_is_good_only_in_the_browser_that_was_sent() {
     }
     assert_eq!(eve.go(&at(format!("state={state}&state={state}"))).status, 422, "twice");
     assert_eq!(eve.go(&back).status, 303, "and Eve herself comes in");
+}
+
+#[test]
+fn what_is_meant_for_one_tenant_has_nothing_to_do_at_the_place_of_another() {
+    let world = world();
+    let Some(idp) = Idp::start(&world, "idp") else { return };
+    let (acme, evil) = (world.tenant("acme"), world.tenant("evil"));
+    let made = idp.trusted_by(&acme.owner, "idp", &json!({}));
+    let own = acme.owner.get(&format!("/v1/identity-providers/{made}"), 200);
+    assert_eq!(own.str("/callback_path"), "/v1/auth/oidc/acme.idp/callback");
+    idp.trusted_by(&evil.owner, "idp", &json!({}));
+    let home = world.client.base.as_str();
+    // Sent away by one tenant, and brought back with that to the place of the other.
+    let sent = |slug: &str| {
+        let mut surfer = Surfer::default();
+        let reply = surfer.go(&start_of(&world, slug, "idp", ""));
+        let state = parameter(reply.header("location").expect("a place"), "state");
+        (surfer, state.expect("a state"))
+    };
+    for (from, to) in [("evil", "acme"), ("acme", "evil"), ("acme", "nobody"), ("acme", "")] {
+        let (mut surfer, state) = sent(from);
+        let place = format!("{home}/v1/auth/oidc/{to}.idp/callback");
+        let reply = surfer.go(&format!("{place}?state={state}&code=c&iss={}", idp.issuer));
+        assert_eq!((reply.status, reply.problem().as_str()), (401, "bad-credentials"), "{to}");
+    }
+    let (mut surfer, state) = sent("acme");
+    let bare = format!("{home}/v1/auth/oidc/idp/callback?state={state}&code=c");
+    assert_eq!(surfer.go(&bare).status, 401);
 }
 
 #[test]

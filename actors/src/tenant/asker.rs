@@ -62,7 +62,11 @@ fn person<R: Reads>(
         return Err(TenantError::StaleCredential);
     }
     let is_unchanged = standing.authz == user.authz;
-    if user.carrier == Carrier::Token && !is_unchanged {
+    let is_good = match user.carrier {
+        Carrier::Token => is_unchanged,
+        Carrier::Cookie(epoch) => epoch == standing.cookie,
+    };
+    if !is_good {
         return Err(TenantError::StaleCredential);
     }
     if !(standing.has_second_factor || asked.before_enrolment) && factors::is_required(cx) {
@@ -98,6 +102,7 @@ fn standing<R: Reads>(
     let standing = Standing {
         role: row.role,
         authz: row.authz,
+        cookie: session.cookie,
         expires_ms: session.expires_ms,
         has_second_factor: factors::has_proven_one(cx, &session)?,
     };

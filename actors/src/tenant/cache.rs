@@ -16,6 +16,8 @@ pub struct Standing {
     pub role: Role,
     /// The user's authorisation version.
     pub authz: u32,
+    /// Which of the session's cookies is good.
+    pub cookie: u32,
     /// When the session ends, Unix milliseconds.
     pub expires_ms: u64,
     /// Whether the session has seen a second factor that its user still has.

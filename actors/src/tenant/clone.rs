@@ -107,7 +107,8 @@ fn fill(
         used: state.used,
         owners: filled.owners,
         rows: filled.rows,
-        mfa_required: state.profile.is_some_and(|profile| profile.mfa_required),
+        mfa_required: state.profile.as_ref().is_some_and(|profile| profile.mfa_required),
+        support_approval: state.profile.is_some_and(|profile| profile.support_approval),
     });
     core.run_now(&ACTOR, Origin::default(), WriteClone { options, rows: chunk, finish })?;
     tell(filled.rows);
@@ -137,6 +138,7 @@ struct Finish {
     owners: u32,
     rows: u64,
     mfa_required: bool,
+    support_approval: bool,
 }
 
 /// Writes some rows of a clone; answers how many working owners were among them.
@@ -167,12 +169,15 @@ impl Command for WriteClone {
             }
             cx.put_bytes(&key, bytes)?;
         }
-        if let Some(Finish { used, owners: before, rows, mfa_required }) = self.finish {
+        if let Some(finish) = self.finish {
+            let Finish { used, owners: before, rows, mfa_required, support_approval } = finish;
             let state = cx.state_mut();
             state.owners = before + owners;
             // A copy is never easier to get into than what it is a copy of.
-            if let Some(profile) = state.profile.as_mut().filter(|_| mfa_required) {
-                Arc::make_mut(profile).mfa_required = true;
+            if let Some(profile) = &mut state.profile {
+                let profile = Arc::make_mut(profile);
+                profile.mfa_required |= mfa_required;
+                profile.support_approval |= support_approval;
             }
             for quota in Quota::ALL.into_iter().filter(|quota| *quota != Quota::StorageBytes) {
                 state.used.set(quota, used.of(quota));

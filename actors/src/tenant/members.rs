@@ -340,7 +340,9 @@ impl Command for TransferOwnership {
                 .with("from", giver.named().id)
                 .with("role_before", taker.role.name()),
         );
-        let was_owner = taker.is_working_owner();
+        let working =
+            |rows: [&UserRow; 2]| rows.iter().filter(|row| row.is_working_owner()).count() as u32;
+        let before = working([&giver, &taker]);
         for (row, role) in [(&mut giver, Role::Admin), (&mut taker, Role::Owner)] {
             row.role = role;
             row.authz += 1;
@@ -348,8 +350,8 @@ impl Command for TransferOwnership {
             row.updated_ms = cx.now_ms();
             cx.put(&Key::User { id: row.id }, row)?;
         }
-        let owners = cx.state().owners + u32::from(!was_owner);
-        cx.state_mut().owners = owners.saturating_sub(1);
+        let owners = cx.state().owners + working([&giver, &taker]);
+        cx.state_mut().owners = owners.saturating_sub(before);
         Ok(taker.document())
     }
 }

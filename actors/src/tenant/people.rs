@@ -83,6 +83,9 @@ pub struct SessionRow {
     /// How its holder proved who they are; empty in rows of older releases, which knew passwords only.
     #[serde(default)]
     pub amr: Vec<Proof>,
+    /// Which of its cookies is good: what proves more than the one before, or less, replaces it.
+    #[serde(default)]
+    pub cookie: u32,
 }
 
 impl SessionRow {

@@ -247,6 +247,7 @@ fn begin_by(
         expires_ms: 0,
         ip: None,
         user_agent: None,
+        cookie: 0,
         amr,
     };
     touch(cx, &mut session);

@@ -51,7 +51,7 @@ pub(super) fn read(
     let Some(value) = values.next() else {
         let value = cookies::presented(headers, cookies::SESSION)?.ok_or_else(missing)?;
         cookies::check_intent(context.route.verb, headers)?;
-        return remembered(app, context, value, suffices, || {
+        return remembered(app, context, (true, value), suffices, || {
             SessionCookie::parse(value).map(Unproven::Cookie)
         });
     };
@@ -67,12 +67,12 @@ pub(super) fn read(
         return Err(missing());
     }
     if PresentedKey::is_one(token) {
-        return remembered(app, context, token, suffices, || {
+        return remembered(app, context, (false, token), suffices, || {
             PresentedKey::parse(token).map(Unproven::Key)
         });
     }
     if PresentedSupport::is_one(token) {
-        return remembered(app, context, token, suffices, || {
+        return remembered(app, context, (false, token), suffices, || {
             PresentedSupport::parse(token).map(Unproven::Support)
         });
     }
@@ -87,11 +87,11 @@ pub(super) fn read(
 fn remembered(
     app: &App,
     context: &RequestContext,
-    text: &str,
+    (is_cookie, text): (bool, &str),
     suffices: impl Fn(&Grant) -> bool,
     parse: impl FnOnce() -> Option<Unproven>,
 ) -> Result<Credential, Problem> {
-    let print = app.proofs.print(text);
+    let print = app.proofs.print(is_cookie, text);
     context.print.set(Some(print));
     match app.proofs.known(&print).filter(suffices) {
         Some(grant) => Ok(Credential::Known(grant)),

@@ -17,6 +17,17 @@ fn only_a_host_under_the_base_domain_names_a_tenant() {
 }
 
 #[test]
+fn the_host_of_a_url_is_what_stands_between_scheme_and_port() {
+    for (url, host) in [
+        ("https://api.example.com", Some("api.example.com")),
+        ("https://api.example.com:8443/x", Some("api.example.com")),
+        ("api.example.com", None),
+    ] {
+        assert_eq!(host_of(url), host, "{url}");
+    }
+}
+
+#[test]
 fn a_parameter_that_the_row_does_not_name_is_refused() {
     assert!(check_query("limit=1&cursor=x", &["limit", "cursor"]).is_ok());
     assert!(check_query("", &[]).is_ok());

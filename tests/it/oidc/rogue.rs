@@ -98,7 +98,7 @@ fn come_back(world: &World, rogue: &Rogue, change: impl Fn(&mut Value)) -> crate
     claims["nonce"] = json!(nonce);
     change(&mut claims);
     rogue.says("/token", &json!({"id_token": rogue.issuer.sign(&claims), "access_token": "a", "token_type": "Bearer"}));
-    let place = format!("{}/v1/auth/oidc/idp/callback", world.client.base);
+    let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
     surfer.go(&format!("{place}?state={state}&code=c&iss={}&unknown=1", rogue.issuer.name))
 }
 
@@ -160,7 +160,7 @@ fn who_answers_has_to_be_who_was_asked() {
     let world = world();
     let rogue = Rogue::start();
     rogue.trusted_by(&world.tenant("acme"));
-    let place = format!("{}/v1/auth/oidc/idp/callback", world.client.base);
+    let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
     for iss in ["", "&iss=https://idp.example", "&iss="] {
         let (mut surfer, state, _) = sent(&world);
         assert_eq!(surfer.go(&format!("{place}?state={state}&code=c{iss}")).status, 401, "{iss:?}");
@@ -181,7 +181,7 @@ fn a_provider_that_is_down_or_answers_rubbish_is_503_and_nothing_is_made() {
     ] {
         let (mut surfer, state, _) = sent(&world);
         rogue.answers("/token", answer);
-        let place = format!("{}/v1/auth/oidc/idp/callback", world.client.base);
+        let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
         let reply = surfer.go(&format!("{place}?state={state}&code=c&iss={}", rogue.issuer.name));
         assert_eq!(
             (reply.status, reply.problem().as_str()),
@@ -196,7 +196,7 @@ fn a_provider_that_is_down_or_answers_rubbish_is_503_and_nothing_is_made() {
         Answer { status: 400, body: r#"{"error":"invalid_grant"}"#.to_owned(), ..whole },
     );
     let (mut surfer, state, _) = sent(&world);
-    let place = format!("{}/v1/auth/oidc/idp/callback", world.client.base);
+    let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
     let reply = surfer.go(&format!("{place}?state={state}&code=c&iss={}", rogue.issuer.name));
     assert_eq!(reply.status, 401, "a code that nobody knows");
     let members = tenant.owner.get("/v1/members", 200).json();

@@ -136,8 +136,8 @@ fn a_key_says_what_people_become_whom_nobody_gives_a_role() {
         body.as_object_mut().expect("an object").extend(more.as_object().expect("one").clone());
         usual.put(&place, body, 200).json()
     };
-    acme.owner.patch(&format!("/v1/members/{dan}"), json!({"role": "admin"}), 200);
-    assert_eq!(replaced(json!({"displayName": "Dan"}))["roles"], json!([{"value": "admin"}]));
+    acme.owner.patch(&format!("/v1/members/{dan}"), json!({"role": "customer"}), 200);
+    assert_eq!(replaced(json!({"displayName": "Dan"}))["roles"], json!([{"value": "customer"}]));
     assert_eq!(replaced(json!({"roles": ["viewer"]}))["roles"], json!([{"value": "viewer"}]));
     assert_eq!(role(&dan), "viewer");
     assert_eq!(replaced(json!({}))["displayName"], Value::Null);

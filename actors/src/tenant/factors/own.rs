@@ -15,7 +15,7 @@ use super::{
 use crate::audit::entry::{Draft, Named};
 use crate::limits;
 use crate::permit;
-use crate::tenant::cx::{Command, Cx, Reads};
+use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::members::end_sessions;
 use crate::tenant::people::{Proof, SessionRow, UserRow};
@@ -44,7 +44,7 @@ pub struct Begun {
 
 /// The one who asks, if the password they gave was compared with what is still their password's hash; who has
 /// none, because others vouch for them, has to have signed in a moment ago.
-pub(super) fn oneself(cx: &Cx<'_, '_>, current_phc: Option<&str>) -> Result<UserRow, TenantError> {
+pub(super) fn oneself(cx: &impl Reads, current_phc: Option<&str>) -> Result<UserRow, TenantError> {
     let person = cx.person()?;
     let user: Option<UserRow> = cx.row(&Key::User { id: person.user })?;
     let user = user.ok_or(TenantError::StaleCredential)?;
@@ -59,6 +59,19 @@ pub(super) fn oneself(cx: &Cx<'_, '_>, current_phc: Option<&str>) -> Result<User
         }
     }
     Ok(user)
+}
+
+/// Makes sure that a person without a password signed in a moment ago.
+#[derive(Debug)]
+pub struct CheckFresh;
+
+impl Query for CheckFresh {
+    type Action = permit::WriteOwnSessions;
+    type Reply = ();
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<(), TenantError> {
+        oneself(cx, None).map(drop)
+    }
 }
 
 /// Whether what somebody shows is good. What is not is written down, in their row as well.
@@ -178,6 +191,7 @@ impl Command for ConfirmTotp {
         };
         user.authz += 1;
         session.generation += 1;
+        session.cookie += 1;
         session.amr = vec![Proof::Password, Proof::OneTimeCode];
         touch(cx, &mut session);
         let ended = end_sessions(cx, user.id, Some(session.id))?;

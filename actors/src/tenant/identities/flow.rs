@@ -252,7 +252,7 @@ impl Query for PeekLinking {
         let provider = providers::unchanged(cx, row.provider, row.provider_version)?;
         let provider = provider.filter(|provider| provider.provider_name() == self.provider);
         let opened = row.linking.is_some().then(|| row.open(self.state.text()));
-        Ok(provider.map(Provider::from).zip(opened))
+        Ok(provider.map(|row| Provider::of(cx, row)).zip(opened))
     }
 }
 

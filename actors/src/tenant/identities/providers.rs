@@ -193,7 +193,7 @@ impl ProviderRow {
             enabled: self.enabled,
             vouches_up_to: self.vouches_up_to,
             start_path: redirects.then(|| format!("/v1/auth/oidc/{name}/start?tenant={slug}")),
-            callback_path: redirects.then(|| format!("/v1/auth/oidc/{name}/callback")),
+            callback_path: redirects.then(|| callback_path(slug, name)),
             external_path: (!redirects).then(|| format!("/v1/auth/external/{name}")),
             created_at: rfc3339(self.created_ms),
             updated_at: rfc3339(self.updated_ms),
@@ -202,8 +202,7 @@ impl ProviderRow {
     }
 
     fn json(&self, cx: &impl Reads) -> ByteBuf {
-        let slug = cx.state().profile.as_ref().map(|profile| profile.slug.clone());
-        let view = self.view(&slug.unwrap_or_else(|| cx.tenant().to_string()));
+        let view = self.view(&slug(cx));
         ByteBuf::from(serde_json::to_vec(&view).expect("a view holds only texts and numbers"))
     }
 
@@ -226,6 +225,8 @@ pub struct Provider {
     pub id: IdentityProviderId,
     /// Its name in URLs.
     pub name: String,
+    /// Where it sends people back to.
+    pub callback_path: String,
     /// How it vouches.
     pub kind: ProviderKind,
     /// Who signs.
@@ -251,11 +252,23 @@ pub enum KeysAt {
     Given(String),
 }
 
-impl From<ProviderRow> for Provider {
-    fn from(row: ProviderRow) -> Self {
+/// Where a party sends people back to. No two tenants share one: what a party of one tenant has people bring
+/// along never reaches a party of another (RFC 9700 §4.4).
+fn callback_path(slug: &str, name: &str) -> String {
+    format!("/v1/auth/oidc/{slug}.{name}/callback")
+}
+
+fn slug(cx: &impl Reads) -> String {
+    let slug = cx.state().profile.as_ref().map(|profile| profile.slug.clone());
+    slug.unwrap_or_else(|| cx.tenant().to_string())
+}
+
+impl Provider {
+    pub(super) fn of(cx: &impl Reads, row: ProviderRow) -> Self {
         let client_id = row.client_id.unwrap_or_default();
         Self {
             id: row.id,
+            callback_path: callback_path(&slug(cx), &row.name),
             name: row.name,
             kind: row.kind,
             issuer: row.issuer,

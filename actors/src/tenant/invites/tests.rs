@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::tenant::mail::{Content, ReadDueMail};
-use crate::tenant::members::AddMember;
 use crate::tenant::members::scene::{NODE, Scene, person};
+use crate::tenant::members::{AddMember, RemoveMember};
 
 const NOBODY: Principal = Principal::Anonymous;
 
@@ -51,6 +51,32 @@ fn whoever_shows_the_link_becomes_a_member_once() {
     assert!(matches!(accept(&mut scene, &token), Err(TenantError::BadLink)));
     assert_eq!((scene.noted("invite.create"), scene.noted("invite.accept")), (1, 1));
     assert_eq!(scene.state.used(Quota::Members), 2);
+}
+
+#[test]
+fn an_invitation_is_worth_no_more_than_who_stands_for_it() {
+    let mut scene = Scene::new();
+    let owner = person(scene.add("ann@example.org", Role::Owner), Role::Owner);
+    let admin = scene.add("bob@example.org", Role::Admin);
+    let id = invite(&mut scene, &person(admin, Role::Admin), "c@example.org", Role::Admin).unwrap();
+    let token = link(&mut scene).unwrap();
+    // Whoever may invite no more, or is gone, leaves no door open.
+    scene.change(admin, |row| row.role = Role::Viewer);
+    assert!(matches!(accept(&mut scene, &token), Err(TenantError::BadLink)));
+    scene.change(admin, |row| row.role = Role::Admin);
+    scene.change(admin, |row| row.deactivated = true);
+    assert!(matches!(accept(&mut scene, &token), Err(TenantError::BadLink)));
+    scene.run(&NODE, RemoveMember { user: admin }).unwrap();
+    assert!(matches!(accept(&mut scene, &token), Err(TenantError::BadLink)));
+    assert!(standing_of(&mut scene, "c@example.org").is_none());
+    // Until somebody else stands for it.
+    scene.run(&owner, ResendInvite { invite: id }).unwrap();
+    let token = link(&mut scene).unwrap();
+    assert!(accept(&mut scene, &token).is_ok());
+}
+
+fn standing_of(scene: &mut Scene, email: &str) -> Option<InviteRow> {
+    scene.read(&NOBODY, |cx| standing_for(cx, email)).unwrap()
 }
 
 #[test]

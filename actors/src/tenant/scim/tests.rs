@@ -120,6 +120,36 @@ fn a_session_of_an_administrator_gives_what_the_administrator_may() {
 }
 
 #[test]
+fn nobody_is_made_less_by_who_could_not_make_them_that() {
+    let mut scene = Scene::new();
+    scene.add("owner@b.c", Role::Owner);
+    let admin = scene.add("admin@b.c", Role::Admin);
+    let opened = scene.sign_in(admin);
+    let scopes = crate::permit::Scopes::named("scim:write").unwrap();
+    let key = crate::permit::ServicePrincipal {
+        key: storage::id::ApiKeyId::from_bytes([3; 16]),
+        user: admin,
+        role: Role::Admin,
+        scopes,
+    };
+    let key = Principal::Service(std::sync::Arc::new(key));
+    let other = scene.add("other@b.c", Role::Admin);
+    let less = json!([{"op": "replace", "path": "roles", "value": [{"value": "member"}]}]);
+    let refused = scene.run(&key, change(other, less.clone()));
+    assert!(matches!(refused, Err(TenantError::Forbidden { .. })));
+    let renamed = json!([{"op": "replace", "path": "userName", "value": "thief@b.c"}]);
+    let refused = scene.run(&key, change(other, renamed.clone()));
+    assert!(matches!(refused, Err(TenantError::Forbidden { .. })));
+    // Who may, ends the sessions with the address.
+    let asker = holder(&opened);
+    scene.sign_in(other);
+    scene.run(&asker, change(other, renamed)).unwrap();
+    assert!(scene.sessions(other).is_empty());
+    scene.run(&asker, change(other, less)).unwrap();
+    assert_eq!(scene.user(other).unwrap().role, Role::Member);
+}
+
+#[test]
 fn a_role_that_is_taken_away_becomes_the_usual_one() {
     let mut scene = Scene::new();
     scene.add("owner@b.c", Role::Owner);

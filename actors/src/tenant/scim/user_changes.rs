@@ -128,7 +128,8 @@ fn give_role(
     if user.role == before.role {
         return Ok(draft);
     }
-    check_gives(cx, user.role)?;
+    // Nor takes away: who is made less first would be anybody's to rename next.
+    check_gives(cx, before.role.max(user.role))?;
     user.authz += 1;
     Ok(draft.with("from", before.role.name()).with("to", user.role.name()))
 }
@@ -147,6 +148,8 @@ fn give_address(
     cx.delete(&email_key(cx, &before.email))?;
     cx.put(&index, &user.id)?;
     user.email_verified = false;
+    user.authz += 1;
+    end_sessions(cx, user.id, None)?;
     tickets::end_all(cx, user.id)?;
     Ok(draft.with("address", true))
 }

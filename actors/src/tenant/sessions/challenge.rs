@@ -11,11 +11,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use storage::id::{Id, TenantId, UserId};
 use storage::keys::Key;
+use storage::seal::TenantKeys;
 
 use super::{Credential, OpenSession, Opened, begin, begin_by, proven};
 use crate::audit::entry::{Draft, Named};
 use crate::permit;
-use crate::tenant::cx::{Command, Cx, Reads};
+use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::factors::passkeys::{CHALLENGE_BYTES, RelyingParty, ask_for_one};
 use crate::tenant::factors::{Method, Shown, accept, factors_of};
@@ -69,10 +70,10 @@ impl ChallengeToken {
         format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode([&named[..], &mac[..]].concat()))
     }
 
-    fn is_authentic(&self, cx: &Cx<'_, '_>, phc: &str) -> bool {
+    fn is_authentic<R: Reads>(&self, cx: &R, keys: &TenantKeys, phc: &str) -> bool {
         let named = named(self.tenant, self.user, self.challenge);
         let bytes = [&named[..], phc.as_bytes()].concat();
-        self.tenant == cx.tenant() && cx.keys().verify_mac(LABEL, &bytes, &self.mac)
+        self.tenant == cx.tenant() && keys.verify_mac(LABEL, &bytes, &self.mac)
     }
 }
 
@@ -168,13 +169,33 @@ pub enum ChallengeOutcome {
 }
 
 /// Whose challenge a token is of.
-fn challenged(cx: &Cx<'_, '_>, token: &ChallengeToken) -> Result<UserRow, TenantError> {
+fn challenged<R: Reads>(
+    cx: &R,
+    keys: &TenantKeys,
+    token: &ChallengeToken,
+) -> Result<UserRow, TenantError> {
     let user: Option<UserRow> = cx.row(&Key::User { id: token.user })?;
     let user = user.filter(|user| !user.deactivated).ok_or(TenantError::BadCredentials)?;
-    if token.is_authentic(cx, bound_to(&user)) {
+    if token.is_authentic(cx, keys, bound_to(&user)) {
         Ok(user)
     } else {
         Err(TenantError::BadCredentials)
+    }
+}
+
+/// Makes sure that a token is one that the tenant made, before anything is charged to its person.
+#[derive(Debug)]
+pub struct CheckChallenge {
+    /// The token.
+    pub token: ChallengeToken,
+}
+
+impl Query for CheckChallenge {
+    type Action = permit::SignIn;
+    type Reply = ();
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<(), TenantError> {
+        challenged(cx, cx.keys(), &self.token).map(drop)
     }
 }
 
@@ -197,7 +218,7 @@ impl Command for AskPasskey {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<serde_json::Value, TenantError> {
-        let user = challenged(cx, &self.token)?;
+        let user = challenged(cx, cx.keys(), &self.token)?;
         let mut row = factors_of(cx, user.id)?;
         let challenge = cx.random::<CHALLENGE_BYTES>();
         if !row.ask_passkey(&self.token.challenge, &challenge, cx.now_ms()) {
@@ -228,7 +249,7 @@ impl Command for CompleteSession {
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<ChallengeOutcome, TenantError> {
         let Self { token, shown } = self;
-        let user = challenged(cx, &token)?;
+        let user = challenged(cx, cx.keys(), &token)?;
         let mut row = factors_of(cx, user.id)?;
         let failed = || Draft::failed(OpenSession::NAME, user.named());
         if !row.is_waiting(&token.challenge, cx.now_ms()) {

@@ -1,7 +1,8 @@
 //! A browser's cookie: who, in which session.
 //!
-//! It is a message to ourselves under the tenant's own key, as a refresh token is, but for all of its
-//! session: it does not change with each use, because a browser sends the same one many times at once. It is
+//! It is a message to ourselves under the tenant's own key, as a refresh token is, but not for one use: a browser
+//! sends the same one many times at once. A new password and a new second factor replace it, so that one that was
+//! copied before is worth nothing after. It is
 //! worth what the session is worth, and ends with it. As what its person asks, the tenant says with every
 //! message, so a change of role needs no new cookie.
 //!
@@ -21,7 +22,7 @@ use crate::tenant::error::TenantError;
 use crate::tenant::people::{SessionRow, UserRow};
 
 const LABEL: &str = "session-cookie";
-const NAMED_BYTES: usize = 16 + 16 + 16;
+const NAMED_BYTES: usize = 16 + 16 + 16 + 4;
 const BYTES: usize = NAMED_BYTES + 32;
 /// How often the use of a session by its cookie is noted, milliseconds.
 const NOTED_EACH_MS: u64 = 5 * 60 * 1000;
@@ -33,6 +34,7 @@ pub struct SessionCookie {
     pub tenant: TenantId,
     user: UserId,
     session: SessionId,
+    epoch: u32,
     mac: [u8; 32],
 }
 
@@ -48,33 +50,36 @@ impl SessionCookie {
         let bytes: [u8; BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
         let (tenant, rest) = bytes.split_first_chunk()?;
         let (user, rest) = rest.split_first_chunk()?;
-        let (session, mac) = rest.split_first_chunk()?;
+        let (session, rest) = rest.split_first_chunk()?;
+        let (epoch, mac) = rest.split_first_chunk()?;
         Some(Self {
             tenant: TenantId::from_bytes(*tenant),
             user: UserId::from_bytes(*user),
             session: SessionId::from_bytes(*session),
+            epoch: u32::from_be_bytes(*epoch),
             mac: mac.try_into().ok()?,
         })
     }
 
     fn is_authentic<R: Reads>(&self, cx: &R, keys: &TenantKeys) -> bool {
-        let named = named(self.tenant, self.user, self.session);
+        let named = named(self.tenant, self.user, self.session, self.epoch);
         let is_right = keys.verify_mac(LABEL, &named, &self.mac);
         is_right && self.tenant == cx.tenant()
     }
 
     pub(super) fn issue(cx: &Cx<'_, '_>, session: &SessionRow) -> String {
-        let named = named(cx.tenant(), session.user, session.id);
+        let named = named(cx.tenant(), session.user, session.id, session.cookie);
         let mac = cx.keys().mac(LABEL, &named);
         URL_SAFE_NO_PAD.encode([&named[..], &mac[..]].concat())
     }
 }
 
-fn named(tenant: TenantId, user: UserId, session: SessionId) -> [u8; NAMED_BYTES] {
+fn named(tenant: TenantId, user: UserId, session: SessionId, epoch: u32) -> [u8; NAMED_BYTES] {
     let mut bytes = [0; NAMED_BYTES];
     bytes[..16].copy_from_slice(tenant.as_bytes());
     bytes[16..32].copy_from_slice(user.as_bytes());
-    bytes[32..].copy_from_slice(session.as_bytes());
+    bytes[32..48].copy_from_slice(session.as_bytes());
+    bytes[48..].copy_from_slice(&epoch.to_be_bytes());
     bytes
 }
 
@@ -109,10 +114,11 @@ impl Query for ProveCookie {
         let (Some(session), Some(user)) = (session, user.filter(|user| !user.deactivated)) else {
             return Ok(None);
         };
-        if !is_authentic || session.expires_ms <= cx.now_ms() {
+        let is_newest = session.cookie == cookie.epoch;
+        if !is_authentic || !is_newest || session.expires_ms <= cx.now_ms() {
             return Ok(None);
         }
-        let carrier = Carrier::Cookie;
+        let carrier = Carrier::Cookie(cookie.epoch);
         let (role, authz) = (user.role, user.authz);
         Ok(Some(ProvenCookie {
             person: UserPrincipal { user: user.id, session: session.id, role, authz, carrier },
@@ -147,7 +153,10 @@ impl Command for NoteSessionUse {
         let Some(mut session) = cx.row::<SessionRow>(&key)? else { return Ok(()) };
         // It may have ended, or been noted, since it was proven.
         let now_ms = cx.now_ms();
-        if session.expires_ms <= now_ms || now_ms < session.seen_ms.saturating_add(NOTED_EACH_MS) {
+        if session.cookie != self.cookie.epoch
+            || session.expires_ms <= now_ms
+            || now_ms < session.seen_ms.saturating_add(NOTED_EACH_MS)
+        {
             return Ok(());
         }
         touch(cx, &mut session);

@@ -139,6 +139,7 @@ impl Command for ChangePassword {
         user.updated_ms = cx.now_ms();
         // A refresh token from before the change must not outlive it.
         session.generation += 1;
+        session.cookie += 1;
         touch(cx, &mut session);
         let ended = end_sessions(cx, person.user, Some(person.session))?;
         cx.put(&key, &user)?;

@@ -166,6 +166,7 @@ fn enrol(
     let view = passkey.view();
     row.passkeys.held.push(passkey);
     session.generation += 1;
+    session.cookie += 1;
     session.amr = session.proofs();
     if !session.amr.contains(&Proof::Key) {
         session.amr.push(Proof::Key);

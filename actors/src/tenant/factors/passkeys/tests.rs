@@ -65,7 +65,7 @@ impl Ann {
     }
 
     fn begin(&mut self, shown: Option<Shown>) -> Result<Value, TenantError> {
-        let command = BeginPasskey { current_phc: Some("phc".to_owned()), shown, party: party() };
+        let command = BeginPasskey { current_phc: Some("phc".into()), shown, party: party() };
         match self.scene.run(&holder(&self.opened), command)? {
             Checked::Done(options) => Ok(options),
             Checked::WrongFactor => Err(TenantError::BadCredentials),
@@ -437,7 +437,7 @@ fn the_last_factor_goes_with_its_codes_and_not_where_everybody_needs_one() {
     let mut ann = Ann::with(&mut device);
     let remove = |ann: &mut Ann, id: String, code: &str| {
         let shown = Shown::Code(code.to_owned());
-        let command = RemovePasskey { current_phc: Some("phc".to_owned()), shown, passkey: id };
+        let command = RemovePasskey { current_phc: Some("phc".into()), shown, passkey: id };
         ann.scene.run(&holder(&ann.opened), command)
     };
     let codes = ann.recovery_codes.clone();
@@ -450,14 +450,11 @@ fn the_last_factor_goes_with_its_codes_and_not_where_everybody_needs_one() {
     let kept = remove(&mut ann, device.id(), &codes[0]);
     assert!(matches!(kept, Err(TenantError::Conflict(Conflict::FactorRequired))));
     required(&mut ann, false);
-    let command =
-        RemoveTotp { current_phc: Some("phc".to_owned()), shown: Shown::Code(codes[0].clone()) };
-    let none = ann.scene.run(&holder(&ann.opened), command);
+    let shown = || Shown::Code(codes[0].clone());
+    let none = RemoveTotp { current_phc: Some("phc".into()), shown: shown() };
+    let none = ann.scene.run(&holder(&ann.opened), none);
     assert!(matches!(none, Err(TenantError::NotFound)), "there is no authenticator");
-    let renew = RenewRecoveryCodes {
-        current_phc: Some("phc".to_owned()),
-        shown: Shown::Code(codes[0].clone()),
-    };
+    let renew = RenewRecoveryCodes { current_phc: Some("phc".into()), shown: shown() };
     let Ok(Checked::Done(codes)) = ann.scene.run(&holder(&ann.opened), renew) else {
         panic!("no new codes");
     };

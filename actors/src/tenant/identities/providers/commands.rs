@@ -153,6 +153,13 @@ impl IdentityProviderChanges {
             || self.audience.is_some()
             || self.jwks.is_some()
     }
+
+    /// Which members have more people come in than before.
+    fn widens(&self, row: &ProviderRow) -> bool {
+        self.domains.is_some()
+            || self.default_role.is_some_and(|role| role != row.default_role)
+            || (self.enabled == Some(true) && !row.enabled)
+    }
 }
 
 /// Changes a party, or switches it on or off.
@@ -183,8 +190,10 @@ impl Command for UpdateIdentityProvider {
         let changes = self.changes;
         let trusts_anew = changes.changes_trust();
         check::changes(row.kind, &changes)?;
-        if trusts_anew {
+        if trusts_anew || changes.widens(&row) {
             check_ceiling(cx, row.vouches_up_to)?;
+        }
+        if trusts_anew {
             row.vouches_up_to = cx.role();
         }
         if let Some(role) = changes.default_role {
@@ -306,6 +315,6 @@ impl Query for FindProvider {
     type Reply = Option<Provider>;
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError> {
-        Ok(enabled(cx, &self.name)?.map(Provider::from))
+        Ok(enabled(cx, &self.name)?.map(|row| Provider::of(cx, row)))
     }
 }
