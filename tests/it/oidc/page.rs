@@ -99,3 +99,49 @@ fn another_account_signs_in_and_what_goes_wrong_there_is_told_on_the_page() {
     assert!(url.ends_with("/account/sign-in?signed_in=1"), "{url}");
     assert_eq!(cookies, "");
 }
+
+#[test]
+fn who_needs_a_second_factor_and_has_none_enrols_one_on_the_way() {
+    let Some(browser) = Browser::start() else { return };
+    let world = World::start();
+    let acme = world.tenant("acme");
+    acme.owner.patch("/v1/tenant", json!({"mfa_required": true}), 200);
+    let page = sign_in_page(&world, "localhost");
+    browser.open(&page);
+    browser.fill(&who());
+    browser.press("Sign in");
+    browser.read("Everybody here needs a second factor.");
+    browser.press("Use an authenticator app");
+    browser.read("Scan this with your authenticator app");
+    browser.fill(&json!({"new-code": "000000"}));
+    browser.press("Confirm");
+    browser.read("/code ");
+    browser.open(&page);
+    browser.fill(&who());
+    browser.press("Sign in");
+    browser.read("Everybody here needs a second factor.");
+    browser.press("Use a passkey");
+    browser.read("Keep these recovery codes");
+    browser.press("I have kept them");
+    browser.read("owner@acme.example at");
+}
+
+#[test]
+fn whom_another_party_vouches_for_enrols_without_a_password() {
+    let Some(browser) = Browser::start() else { return };
+    let world = world();
+    let Some(idp) = Idp::start(&world, "idp") else { return };
+    let tenant = world.tenant("acme");
+    idp.trusted_by(&tenant.owner, "idp", &json!({}));
+    let owner = world.enrol("acme", "owner@acme.example", &tenant.owner);
+    owner.patch("/v1/tenant", json!({"mfa_required": true}), 200);
+    browser.open(&format!("{}&provider=idp", sign_in_page(&world, "127.0.0.1")));
+    browser.press("Go there");
+    browser.fill(&json!({"login": "ann"}));
+    browser.press("Go");
+    browser.read("Everybody here needs a second factor.");
+    browser.press("Use a passkey");
+    browser.read("Passkeys need a name in the address");
+    browser.press("Use an authenticator app");
+    browser.read("Scan this with your authenticator app");
+}
