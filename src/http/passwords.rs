@@ -97,9 +97,12 @@ pub enum PasswordError {
     /// The hash function failed, which it does only without memory.
     #[error("the password could not be hashed: {0}")]
     Hash(argon2::password_hash::Error),
-    /// The pool was shut down, or the work panicked.
-    #[error("the password could not be hashed on the blocking pool")]
-    Pool(#[from] tokio::task::JoinError),
+    /// No thread could be made.
+    #[error("no thread could be made to hash a password: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The work panicked.
+    #[error("hashing a password panicked")]
+    Panicked(#[from] tokio::sync::oneshot::error::RecvError),
 }
 
 impl From<PasswordError> for Problem {
@@ -108,7 +111,9 @@ impl From<PasswordError> for Problem {
             PasswordError::Busy => Self::new(Kind::TENANT_BUSY).retry_after(RETRY_AFTER_S),
             PasswordError::Overloaded => Self::new(Kind::OVERLOADED).retry_after(RETRY_AFTER_S),
             PasswordError::Weak(error) => Self::new(Kind::INVALID).errors(vec![error]),
-            PasswordError::Hash(_) | PasswordError::Pool(_) => Self::internal(error),
+            PasswordError::Hash(_) | PasswordError::Thread(_) | PasswordError::Panicked(_) => {
+                Self::internal(error)
+            }
         }
     }
 }
@@ -200,12 +205,14 @@ impl Passwords {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, PasswordError> {
         let turn = self.0.queue.turn(share).await?;
-        // The turn goes with the work: it goes on when the client hangs up.
-        Ok(tokio::task::spawn_blocking(move || {
+        let (done, outcome) = tokio::sync::oneshot::channel();
+        // A thread of its own, behind those that serve: a hash takes a core for a while. The turn goes with the
+        // work: it goes on when the client hangs up.
+        storage::background::spawn("password-hash", move || {
             let _turn = turn;
-            work()
-        })
-        .await?)
+            let _nobody_waits = done.send(work());
+        })?;
+        Ok(outcome.await?)
     }
 }
 
