@@ -2,9 +2,10 @@
 //!
 //! Hashing is slow on purpose, so it is a way to bring a node down: no more run at once than there
 //! are cores, a bounded number waits, nobody has more than a [`Share`] of that, and the next is turned
-//! away at once. A new password is looked at in its hash's turn, whether it is easy to guess. Comparing for somebody who does not exist does the same work as for somebody who
-//! does. A password in clear lives in a [`Secret`], is never logged, stored or shown, and is wiped
-//! when its last holder lets go.
+//! away at once. They run on threads of lower priority than those that serve. A new password is looked at
+//! in its hash's turn, whether it is easy to guess. Comparing for somebody who does not exist does the same
+//! work as for somebody who does. A password in clear lives in a [`Secret`], is never logged, stored or
+//! shown, and is wiped when its last holder lets go.
 
 use std::borrow::Cow;
 use std::fmt;
