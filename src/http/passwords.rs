@@ -1,8 +1,8 @@
 //! Passwords: hashed with Argon2id (RFC 9106), off the serving threads, a few at a time.
 //!
-//! Hashing is slow on purpose, so it is a way to bring a node down: no more run at once than there
+//! Hashing is slow on purpose, so it is a way to bring a node down: fewer run at once than there
 //! are cores, a bounded number waits, nobody has more than a [`Share`] of that, and the next is turned
-//! away at once. They run on threads of lower priority than those that serve. A new password is looked at
+//! away at once. They run on threads of the lowest priority there is. A new password is looked at
 //! in its hash's turn, whether it is easy to guess. Comparing for somebody who does not exist does the same
 //! work as for somebody who does. A password in clear lives in a [`Secret`], is never logged, stored or
 //! shown, and is wiped when its last holder lets go.
@@ -14,10 +14,6 @@ use std::sync::Arc;
 use actors::env::Env;
 use actors::supervisor::Tenants;
 use actors::tenant::error::FieldError;
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher as _, PasswordVerifier as _, Version};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD_NO_PAD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
 use storage::id::TenantId;
@@ -25,23 +21,22 @@ use zeroize::Zeroizing;
 
 use crate::http::problem::{Kind, Problem};
 
+mod argon;
 mod queue;
 mod strength;
+mod workers;
 
-use queue::Queue;
+use argon::Argon;
 pub use queue::Share;
+use queue::{Full, Queue};
+use workers::Workers;
 
-/// Memory of one hash, in KiB (OWASP: at least 19 MiB).
-const MEMORY_KIB: u32 = 19 * 1024;
-/// Passes over the memory.
-const PASSES: u32 = 2;
-/// Lanes.
-const LANES: u32 = 1;
 /// Fewest characters of a password.
 pub const CHARACTERS_MIN: usize = 10;
 /// Most characters of a password.
 pub const CHARACTERS_MAX: usize = 128;
-/// What a client that is turned away is told to wait, in seconds.
+/// What a client that is turned away is told to wait, in seconds: at least this, and at most as long again
+/// and one more, so that those who came together do not all come back together.
 const RETRY_AFTER_S: u32 = 2;
 
 /// A text that must not be seen: shown as dots, wiped when dropped.
@@ -88,16 +83,22 @@ impl JsonSchema for Secret {
 pub enum PasswordError {
     /// Too many of the same share are waiting.
     #[error("too many passwords of one share are waiting to be hashed")]
-    Busy,
+    Busy {
+        /// In how many seconds to come back.
+        retry_after_s: u32,
+    },
     /// Too many are waiting.
     #[error("too many passwords are waiting to be hashed")]
-    Overloaded,
+    Overloaded {
+        /// In how many seconds to come back.
+        retry_after_s: u32,
+    },
     /// The password is too easy to guess.
     #[error("the password {}", .0.message)]
     Weak(FieldError),
     /// The hash function failed, which it does only without memory.
     #[error("the password could not be hashed: {0}")]
-    Hash(argon2::password_hash::Error),
+    Hash(#[from] argon2::password_hash::Error),
     /// No thread could be made.
     #[error("no thread could be made to hash a password: {0}")]
     Thread(#[from] std::io::Error),
@@ -109,8 +110,12 @@ pub enum PasswordError {
 impl From<PasswordError> for Problem {
     fn from(error: PasswordError) -> Self {
         match error {
-            PasswordError::Busy => Self::new(Kind::TENANT_BUSY).retry_after(RETRY_AFTER_S),
-            PasswordError::Overloaded => Self::new(Kind::OVERLOADED).retry_after(RETRY_AFTER_S),
+            PasswordError::Busy { retry_after_s } => {
+                Self::new(Kind::TENANT_BUSY).retry_after(retry_after_s)
+            }
+            PasswordError::Overloaded { retry_after_s } => {
+                Self::new(Kind::OVERLOADED).retry_after(retry_after_s)
+            }
             PasswordError::Weak(error) => Self::new(Kind::INVALID).errors(vec![error]),
             PasswordError::Hash(_) | PasswordError::Thread(_) | PasswordError::Panicked(_) => {
                 Self::internal(error)
@@ -124,27 +129,23 @@ impl From<PasswordError> for Problem {
 pub struct Passwords(Arc<Inner>);
 
 struct Inner {
-    argon2: Argon2<'static>,
+    argon: Argon,
     queue: Queue,
+    workers: Workers,
     /// Compared with when there is nobody: costs the same, matches nothing.
     nobody: String,
     env: Env,
 }
 
 impl Passwords {
-    /// At most `cores` hashes at once.
+    /// On a machine of that many `cores`. One is left to those who serve, if there is another.
     pub fn new(env: &Env, cores: usize) -> Self {
-        let params = Params::new(MEMORY_KIB, PASSES, LANES, None).expect("within Argon2's bounds");
-        let text = |bytes: &[u8]| STANDARD_NO_PAD.encode(bytes);
-        let (salt, hash) = (env.random::<16>(), env.random::<32>());
+        let at_once = cores.saturating_sub(1).max(1);
         Self(Arc::new(Inner {
-            argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
-            queue: Queue::new(cores.max(1)),
-            nobody: format!(
-                "$argon2id$v=19$m={MEMORY_KIB},t={PASSES},p={LANES}${}${}",
-                text(&salt),
-                text(&hash)
-            ),
+            argon: Argon::default(),
+            queue: Queue::new(at_once),
+            workers: Workers::start(at_once),
+            nobody: argon::nobody(&env.random(), &env.random()),
             env: env.clone(),
         }))
     }
@@ -166,11 +167,7 @@ impl Passwords {
                     message,
                 }));
             }
-            inner
-                .argon2
-                .hash_password_with_salt(password.text().as_bytes(), &salt)
-                .map(|hash| hash.to_string())
-                .map_err(PasswordError::Hash)
+            inner.argon.hash(password.text(), &salt)
         })
         .await?
     }
@@ -190,30 +187,27 @@ impl Passwords {
         self.run(share, move || {
             let is_somebody = phc.is_some();
             let phc = phc.as_deref().unwrap_or(&inner.nobody);
-            let hash = PasswordHash::new(phc).map_err(|error| PasswordError::Hash(error.into()))?;
-            match inner.argon2.verify_password(password.text().as_bytes(), &hash) {
-                Ok(()) => Ok(is_somebody),
-                Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-                Err(error) => Err(PasswordError::Hash(error)),
-            }
+            Ok(inner.argon.matches(password.text(), phc)? && is_somebody)
         })
         .await?
+    }
+
+    fn refusal(&self, full: Full) -> PasswordError {
+        let [more] = self.0.env.random::<1>();
+        let retry_after_s = RETRY_AFTER_S + u32::from(more) % (RETRY_AFTER_S + 2);
+        match full {
+            Full::Share => PasswordError::Busy { retry_after_s },
+            Full::Queue => PasswordError::Overloaded { retry_after_s },
+        }
     }
 
     async fn run<T: Send + 'static>(
         &self,
         share: Share,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl Fn() -> T + Send + Sync + 'static,
     ) -> Result<T, PasswordError> {
-        let turn = self.0.queue.turn(share).await?;
-        let (done, outcome) = tokio::sync::oneshot::channel();
-        // A thread of its own, behind those that serve: a hash takes a core for a while. The turn goes with the
-        // work: it goes on when the client hangs up.
-        storage::background::spawn("password-hash", move || {
-            let _turn = turn;
-            let _nobody_waits = done.send(work());
-        })?;
-        Ok(outcome.await?)
+        let turn = self.0.queue.turn(share).await.map_err(|full| self.refusal(full))?;
+        self.0.workers.run(turn, work).await
     }
 }
 
@@ -258,6 +252,8 @@ pub fn check_new(pointer: &str, password: &Secret, email: &str) -> Result<(), Fi
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::phc::PasswordHash;
+
     use super::*;
 
     fn secret(text: &str) -> Secret {

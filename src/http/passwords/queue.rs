@@ -12,8 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use storage::id::TenantId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::PasswordError;
-
 /// Requests that may wait for each core; the last of them waits about a second.
 const WAITING_PER_CORE_MAX: usize = 32;
 /// Of one share, how many run or are in the common queue.
@@ -44,6 +42,15 @@ impl Share {
             IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
         }))
     }
+}
+
+/// What there is no room in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// What one share may use.
+    Share,
+    /// The queue that all have in common.
+    Queue,
 }
 
 /// Everybody who waits or is served.
@@ -130,16 +137,15 @@ impl Queue {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`PasswordError::Busy`] at once if the share is used up, [`PasswordError::Overloaded`] if the
-    /// common queue is full.
-    pub(super) async fn turn(&self, share: Share) -> Result<Turn, PasswordError> {
+    /// [`Full`], at once.
+    pub(super) async fn turn(&self, share: Share) -> Result<Turn, Full> {
         let places = match share {
             Share::SignIn(_) => &self.sign_ins,
             Share::Tenant(_) | Share::Address(_) | Share::Operator => &self.others,
         };
-        let (admission, queued) = self.shares.admit(share).ok_or(PasswordError::Busy)?;
+        let (admission, queued) = self.shares.admit(share).ok_or(Full::Share)?;
         let queued = wait(queued).await;
-        let overloaded = |_| PasswordError::Overloaded;
+        let overloaded = |_| Full::Queue;
         let place = places.clone().try_acquire_owned().map_err(overloaded)?;
         let running = wait(self.running.clone()).await;
         Ok(Turn { _permits: [running, place, queued], _admission: admission })
@@ -182,9 +188,9 @@ mod tests {
         for one in &mut flood {
             match one.now_or_never() {
                 None => waiting += 1,
-                Some(Err(PasswordError::Busy)) => refused += 1,
+                Some(Err(Full::Share)) => refused += 1,
                 Some(Ok(turn)) => turns.push(turn),
-                Some(Err(error)) => panic!("{error}"),
+                Some(Err(error)) => panic!("{error:?}"),
             }
         }
         assert_eq!((turns.len(), waiting), (1, ADMITTED_PER_SHARE_MAX - 1));
@@ -225,7 +231,7 @@ mod tests {
                 }
                 running.fetch_sub(1, Ordering::SeqCst);
                 drop(turn);
-                Ok::<_, PasswordError>(())
+                Ok::<_, Full>(())
             }
         });
         let outcomes = join_all(all).await;
@@ -234,7 +240,7 @@ mod tests {
         assert!(served >= places, "{served} of {places} places");
         let refused = outcomes.into_iter().filter_map(Result::err);
         for error in refused {
-            assert!(matches!(error, PasswordError::Overloaded | PasswordError::Busy), "{error}");
+            assert!(matches!(error, Full::Queue | Full::Share), "{error:?}");
         }
         // Whoever was turned away and comes back gets in.
         assert!(queue.turn(sign_in("tenant-49")).now_or_never().is_some_and(|turn| turn.is_ok()));
@@ -250,8 +256,8 @@ mod tests {
         for (_, one) in &mut flood {
             match one.now_or_never() {
                 Some(Ok(turn)) => begun.push(turn),
-                Some(Err(PasswordError::Overloaded)) => overloaded += 1,
-                Some(Err(error)) => panic!("{error}"),
+                Some(Err(Full::Queue)) => overloaded += 1,
+                Some(Err(error)) => panic!("{error:?}"),
                 None => {}
             }
         }
