@@ -191,7 +191,5 @@ pub const SUBJECT_BYTES_MAX: usize = 255;
 pub const IDENTITIES_MAX: usize = 10;
 /// How long a sign-in at an identity provider may take, milliseconds: 10 minutes.
 pub const AUTHORIZATION_MS: u64 = 10 * 60 * 1000;
-/// Such sign-ins of one tenant that are under way at once; the oldest ends when another begins.
-pub const AUTHORIZATIONS_MAX: usize = 1_000;
 /// How long a mailed link counts, milliseconds: an hour (ASVS 5.0, 6.5.5 asks for short-lived ones).
 pub const TICKET_MS: u64 = 60 * 60 * 1000;

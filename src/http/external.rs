@@ -79,6 +79,7 @@ pub(crate) fn unwanted(why: Unwanted) -> Problem {
         | Unwanted::EmailUnverified
         | Unwanted::NotInvited
         | Unwanted::Removed
+        | Unwanted::Unconfirmed
         | Unwanted::Role => Problem::new(Kind::IDENTITY_NOT_ADMITTED).with("reason", why.name()),
     }
 }

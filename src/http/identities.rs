@@ -165,13 +165,8 @@ async fn send_away(
 ) -> Result<HttpResponse, Problem> {
     let return_to = oidc::return_to("/return_to", body.return_to)?;
     let browser = Browser::of(request, &app.env)?;
-    let command = BeginLinking {
-        provider: provider.id,
-        provider_version: provider.version,
-        browser: browser.binding.clone(),
-        return_to,
-    };
-    let begun = linking.command(command).await?.reply;
+    let begin = BeginLinking(oidc::beginning(app, provider, &browser, return_to));
+    let begun = linking.query(begin).await?;
     let start_path = format!("/v1/auth/oidc/{}/start?link={}", provider.name, begun.state);
     let view = LinkView { identity: None, start_path: Some(start_path) };
     cookies::answer(StatusCode::OK, &browser.cookie(), &view)

@@ -203,18 +203,28 @@ async fn start(
         Err(doubt) => return Err(attempt.fail(doubt).await),
     };
     let browser = Browser::of(&request, &app.env)?;
-    let command = BeginAuthorization {
-        provider: provider.id,
-        provider_version: provider.version,
-        browser: browser.binding.clone(),
-        return_to,
-    };
-    let permit = Permit::anonymous(tenant);
-    let begun = door.command(permit, origin(&request), None, command).await?.reply;
+    let begin = beginning(&app, &provider, &browser, return_to);
+    let begun = door.query(Permit::anonymous(tenant), begin).await?;
     let url = app.federation.authorization_url(&found, &provider, &begun);
     let mut response = see_other(&url.map_err(external::problem)?)?;
     cookies::set(response.headers_mut(), &browser.cookie());
     Ok(response)
+}
+
+/// What begins at a provider in a browser.
+pub(crate) fn beginning(
+    app: &App,
+    provider: &Provider,
+    browser: &Browser,
+    return_to: String,
+) -> BeginAuthorization {
+    BeginAuthorization {
+        provider: provider.id,
+        provider_version: provider.version,
+        browser: browser.binding.clone(),
+        return_to,
+        code: app.env.random(),
+    }
 }
 
 /// Sends somebody away who began to link an identity, in this browser.

@@ -1,10 +1,14 @@
 //! Sign-ins that are under way at an identity provider.
 //!
 //! What the provider gives back with a person, the *state*, is random, good once and for ten minutes, and
-//! good only in the browser that began: the row keeps a digest of what that browser holds in a cookie. So
-//! nobody is signed in as somebody else by following a link (RFC 9700 §4.7). The row also keeps
-//! what must come back inside the signed token, and what only this node can show for the code.
+//! good only in the browser that began: it is signed with what that browser holds in a cookie. So
+//! nobody is signed in as somebody else by following a link (RFC 9700 §4.7). What must come back inside the
+//! token, and what only this node can show for the code, follow from the state under the tenant's key.
+//!
+//! Nothing is written down before somebody comes back: however many begin, nobody's sign-in is in the way of
+//! another's. Then a row says that the state was used, for as long as it would be good.
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -20,7 +24,8 @@ use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
 
 const LABEL: &str = "authorization";
-const STATE_BYTES: usize = 16 + 8 + 32;
+/// Of the states that were used, how many are forgotten at a time once they are over.
+const FORGOTTEN_AT_ONCE: usize = 16;
 
 /// What a provider gives back with a person, taken apart but not believed.
 #[derive(Clone, PartialEq, Eq)]
@@ -29,6 +34,11 @@ pub struct StateToken {
     pub tenant: TenantId,
     ends_s: u64,
     code: [u8; 32],
+    provider: IdentityProviderId,
+    provider_version: u64,
+    linking: Option<(UserId, SessionId)>,
+    return_to: String,
+    signature: Digest,
 }
 
 impl std::fmt::Debug for StateToken {
@@ -37,55 +47,103 @@ impl std::fmt::Debug for StateToken {
     }
 }
 
+/// Takes so many bytes off the front.
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (first, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*first)
+}
+
 impl StateToken {
     /// Takes a state's text apart; `None` if it has another form.
     pub fn parse(text: &str) -> Option<Self> {
-        let bytes: [u8; STATE_BYTES] = URL_SAFE_NO_PAD.decode(text).ok()?.try_into().ok()?;
-        let (tenant, rest) = bytes.split_first_chunk()?;
-        let (ends_s, code) = rest.split_first_chunk()?;
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let mut rest = &bytes[..];
         Some(Self {
-            tenant: TenantId::from_bytes(*tenant),
-            ends_s: u64::from_be_bytes(*ends_s),
-            code: code.try_into().ok()?,
+            tenant: TenantId::from_bytes(take(&mut rest)?),
+            ends_s: u64::from_be_bytes(take(&mut rest)?),
+            code: take(&mut rest)?,
+            provider: IdentityProviderId::from_bytes(take(&mut rest)?),
+            provider_version: u64::from_be_bytes(take(&mut rest)?),
+            signature: take(&mut rest)?,
+            linking: match take(&mut rest)? {
+                [0] => None,
+                [1] => Some((
+                    UserId::from_bytes(take(&mut rest)?),
+                    SessionId::from_bytes(take(&mut rest)?),
+                )),
+                _ => return None,
+            },
+            return_to: String::from_utf8(rest.to_vec()).ok()?,
         })
     }
 
-    fn text(&self) -> String {
-        let bytes =
-            [&self.tenant.as_bytes()[..], &self.ends_s.to_be_bytes()[..], &self.code[..]].concat();
-        URL_SAFE_NO_PAD.encode(bytes)
+    fn bytes(&self, signature: &Digest) -> Vec<u8> {
+        let mut bytes = [
+            &self.tenant.as_bytes()[..],
+            &self.ends_s.to_be_bytes(),
+            &self.code,
+            self.provider.as_bytes(),
+            &self.provider_version.to_be_bytes(),
+            signature,
+        ]
+        .concat();
+        match &self.linking {
+            None => bytes.push(0),
+            Some((user, session)) => {
+                bytes.push(1);
+                bytes.extend_from_slice(user.as_bytes());
+                bytes.extend_from_slice(session.as_bytes());
+            }
+        }
+        bytes.extend_from_slice(self.return_to.as_bytes());
+        bytes
     }
 
+    /// Its signature in that browser: over all of it but the signature itself.
+    fn sign(&self, cx: &impl Reads, browser: &BrowserBinding) -> Digest {
+        let bytes = [&b"state"[..], &browser.0, &self.bytes(&[0; 32])].concat();
+        cx.digest(LABEL, &bytes)
+    }
+
+    /// What follows from it for that purpose; nobody without the tenant's key can tell.
+    fn derive(&self, cx: &impl Reads, purpose: &[u8]) -> String {
+        URL_SAFE_NO_PAD.encode(cx.digest(LABEL, &[purpose, &self.code].concat()))
+    }
+
+    /// The row that says that it was used.
     fn key(&self, cx: &impl Reads) -> Key {
-        Key::Authorization { ends_s: self.ends_s, digest: cx.digest(LABEL, &self.code) }
+        let digest = cx.digest(LABEL, &[&b"used"[..], &self.code].concat());
+        Key::Authorization { ends_s: self.ends_s, digest }
+    }
+
+    /// Whether it is one of this tenant, begun in that browser, in time and not used.
+    fn is_good(&self, cx: &impl Reads, browser: &BrowserBinding) -> Result<bool, TenantError> {
+        let signature = self.sign(cx, browser);
+        let is_signed = verify_slices_are_equal(&signature, &self.signature).is_ok();
+        let is_in_time = self.ends_s > cx.now_ms() / 1_000;
+        Ok(self.tenant == cx.tenant()
+            && is_signed
+            && is_in_time
+            && cx.bytes(&self.key(cx))?.is_none())
+    }
+
+    fn open(self, cx: &impl Reads) -> Authorization {
+        Authorization {
+            state: URL_SAFE_NO_PAD.encode(self.bytes(&self.signature)),
+            nonce: self.derive(cx, b"nonce"),
+            verifier: self.derive(cx, b"verifier"),
+            return_to: self.return_to,
+            provider: self.provider,
+            provider_version: self.provider_version,
+            linking: self.linking,
+        }
     }
 }
 
 /// What a browser holds while it is away: random bytes in a cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BrowserBinding(pub [u8; 32]);
-
-impl BrowserBinding {
-    fn digest(&self, cx: &impl Reads) -> Digest {
-        cx.digest(LABEL, &[&b"browser"[..], &self.0[..]].concat())
-    }
-}
-
-/// The stored row.
-#[derive(Clone, Serialize, Deserialize)]
-struct AuthorizationRow {
-    provider: IdentityProviderId,
-    provider_version: u64,
-    #[serde(with = "serde_bytes")]
-    nonce: [u8; 32],
-    #[serde(with = "serde_bytes")]
-    verifier: [u8; 32],
-    #[serde(with = "serde_bytes")]
-    browser: Digest,
-    return_to: String,
-    /// For whom an identity is being linked, and in which session they asked.
-    linking: Option<(UserId, SessionId)>,
-}
 
 /// What the edge needs to send somebody away and to believe what they come back with.
 #[derive(Clone, Serialize, Deserialize)]
@@ -106,61 +164,6 @@ pub struct Authorization {
     pub linking: Option<(UserId, SessionId)>,
 }
 
-impl AuthorizationRow {
-    fn open(self, state: String) -> Authorization {
-        Authorization {
-            state,
-            nonce: URL_SAFE_NO_PAD.encode(self.nonce),
-            verifier: URL_SAFE_NO_PAD.encode(self.verifier),
-            return_to: self.return_to,
-            provider: self.provider,
-            provider_version: self.provider_version,
-            linking: self.linking,
-        }
-    }
-}
-
-/// Removes what is over, and the oldest beyond the bound.
-fn make_room(cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
-    let any = Key::Authorization { ends_s: 0, digest: [0; 32] };
-    let limit = limits::AUTHORIZATIONS_MAX;
-    let scan = Scan { prefix: Prefix::kind(&any), after: None, reverse: false, limit };
-    let keys: Vec<Key> = cx.rows(&scan)?.into_iter().map(|(key, _)| key).collect();
-    let now_s = cx.now_ms() / 1_000;
-    let is_over = |key: &Key| matches!(key, Key::Authorization { ends_s, .. } if *ends_s <= now_s);
-    let is_full = keys.len() >= limit;
-    for (at, key) in keys.iter().enumerate() {
-        if is_over(key) || (is_full && at == 0) {
-            cx.delete(key)?;
-        }
-    }
-    Ok(())
-}
-
-fn begin(
-    cx: &mut Cx<'_, '_>,
-    provider: (IdentityProviderId, u64),
-    browser: &BrowserBinding,
-    return_to: String,
-    linking: Option<(UserId, SessionId)>,
-) -> Result<Authorization, TenantError> {
-    make_room(cx)?;
-    let ends_s = cx.now_ms().saturating_add(limits::AUTHORIZATION_MS) / 1_000;
-    let token = StateToken { tenant: cx.tenant(), ends_s, code: cx.random() };
-    let row = AuthorizationRow {
-        provider: provider.0,
-        provider_version: provider.1,
-        nonce: cx.random(),
-        verifier: cx.random(),
-        browser: browser.digest(cx),
-        return_to,
-        linking,
-    };
-    let key = token.key(cx);
-    cx.put(&key, &row)?;
-    Ok(row.open(token.text()))
-}
-
 /// Begins a sign-in at a provider.
 pub struct BeginAuthorization {
     /// At which.
@@ -171,66 +174,48 @@ pub struct BeginAuthorization {
     pub browser: BrowserBinding,
     /// Where the person is led in the end.
     pub return_to: String,
+    /// Random bytes, used for nothing else.
+    pub code: [u8; 32],
 }
 
-impl Command for BeginAuthorization {
+impl BeginAuthorization {
+    fn begin(self, cx: &ReadCx<'_>, linking: Option<(UserId, SessionId)>) -> Authorization {
+        let mut state = StateToken {
+            tenant: cx.tenant(),
+            ends_s: cx.now_ms().saturating_add(limits::AUTHORIZATION_MS) / 1_000,
+            code: self.code,
+            provider: self.provider,
+            provider_version: self.provider_version,
+            linking,
+            return_to: self.return_to,
+            signature: [0; 32],
+        };
+        state.signature = state.sign(cx, &self.browser);
+        state.open(cx)
+    }
+}
+
+impl Query for BeginAuthorization {
     type Action = permit::SignIn;
     type Reply = Authorization;
-    const NAME: &'static str = "sign_in.begin";
-    const AFTER_TRIAL: bool = true;
 
-    fn target(&self) -> Named {
-        Named::new("identity-provider", self.provider)
-    }
-
-    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Authorization, TenantError> {
-        let provider = (self.provider, self.provider_version);
-        begin(cx, provider, &self.browser, self.return_to, None)
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Authorization, TenantError> {
+        Ok(self.begin(cx, None))
     }
 }
 
 /// Begins to link an identity at a provider that people are sent to.
-pub struct BeginLinking {
-    /// At which.
-    pub provider: IdentityProviderId,
-    /// As it was read.
-    pub provider_version: u64,
-    /// What the browser holds.
-    pub browser: BrowserBinding,
-    /// Where the person is led in the end.
-    pub return_to: String,
-}
+pub struct BeginLinking(pub BeginAuthorization);
 
-impl Command for BeginLinking {
+impl Query for BeginLinking {
     type Action = permit::WriteOwnSessions;
     type Reply = Authorization;
-    const NAME: &'static str = "identity.link_begin";
-    const AFTER_TRIAL: bool = true;
 
-    fn target(&self) -> Named {
-        Named::new("identity-provider", self.provider)
-    }
-
-    fn run(self, cx: &mut Cx<'_, '_>) -> Result<Authorization, TenantError> {
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Authorization, TenantError> {
         let person = cx.person()?;
-        let provider = (self.provider, self.provider_version);
         let linking = Some((person.user, person.session));
-        begin(cx, provider, &self.browser, self.return_to, linking)
+        Ok(self.0.begin(cx, linking))
     }
-}
-
-/// What is under way under a state, in the browser that began it. Nothing for any other.
-fn find<R: Reads>(
-    cx: &R,
-    state: &StateToken,
-    browser: &BrowserBinding,
-) -> Result<Option<AuthorizationRow>, TenantError> {
-    if state.tenant != cx.tenant() || state.ends_s <= cx.now_ms() / 1_000 {
-        return Ok(None);
-    }
-    let row: Option<AuthorizationRow> = cx.row(&state.key(cx))?;
-    // Digests under the tenant's key: comparing them tells nothing of what they are digests of.
-    Ok(row.filter(|row| row.browser == browser.digest(cx)))
 }
 
 /// Looks at a linking that waits for its person to be sent away.
@@ -248,12 +233,28 @@ impl Query for PeekLinking {
     type Reply = Option<(Provider, Authorization)>;
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Self::Reply, TenantError> {
-        let Some(row) = find(cx, &self.state, &self.browser)? else { return Ok(None) };
-        let provider = providers::unchanged(cx, row.provider, row.provider_version)?;
+        let state = self.state;
+        if state.linking.is_none() || !state.is_good(cx, &self.browser)? {
+            return Ok(None);
+        }
+        let provider = providers::unchanged(cx, state.provider, state.provider_version)?;
         let provider = provider.filter(|provider| provider.provider_name() == self.provider);
-        let opened = row.linking.is_some().then(|| row.open(self.state.text()));
-        Ok(provider.map(|row| Provider::of(cx, row)).zip(opened))
+        Ok(provider.map(|row| (Provider::of(cx, row), state.open(cx))))
     }
+}
+
+/// Forgets some of the states that were used and are over.
+fn forget_what_is_over(cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+    let any = Key::Authorization { ends_s: 0, digest: [0; 32] };
+    let (prefix, limit) = (Prefix::kind(&any), FORGOTTEN_AT_ONCE);
+    let rows = cx.rows(&Scan { prefix, after: None, reverse: false, limit })?;
+    let now_s = cx.now_ms() / 1_000;
+    for (key, _) in rows {
+        if matches!(key, Key::Authorization { ends_s, .. } if ends_s <= now_s) {
+            cx.delete(&key)?;
+        }
+    }
+    Ok(())
 }
 
 /// Takes what is under way under a state: it is good for this once.
@@ -278,13 +279,17 @@ impl Command for TakeAuthorization {
     }
 
     fn run(self, cx: &mut Cx<'_, '_>) -> Result<Self::Reply, TenantError> {
-        let Some(row) = find(cx, &self.state, &self.browser)? else { return Ok(None) };
-        let provider = providers::unchanged(cx, row.provider, row.provider_version)?;
+        let state = self.state;
+        if !state.is_good(cx, &self.browser)? {
+            return Ok(None);
+        }
+        let provider = providers::unchanged(cx, state.provider, state.provider_version)?;
         if provider.is_none_or(|provider| provider.provider_name() != self.provider) {
             return Ok(None);
         }
-        let key = self.state.key(cx);
-        cx.delete(&key)?;
-        Ok(Some(row.open(self.state.text())))
+        forget_what_is_over(cx)?;
+        let key = state.key(cx);
+        cx.put(&key, &())?;
+        Ok(Some(state.open(cx)))
     }
 }

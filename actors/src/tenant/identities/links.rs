@@ -86,7 +86,7 @@ fn attach(
 ) -> Result<IdentityRow, TenantError> {
     let user: UserRow = cx.row(&Key::User { id: user })?.ok_or(TenantError::StaleCredential)?;
     let provider = unchanged(cx, provider.0, provider.1)?.ok_or(TenantError::BadCredentials)?;
-    if user.role > provider.vouches_up_to {
+    if user.role > provider.standing(cx)?.up_to {
         return Err(TenantError::Forbidden { action: "identity-providers:role-above-own" });
     }
     if check_domain(&provider, vouched).is_err() {

@@ -10,7 +10,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
-use storage::id::{Id, IdentityProviderId};
+use storage::id::{Id, IdentityProviderId, UserId};
 use storage::keys::{Key, Prefix};
 use storage::txn::Scan;
 use storage::value;
@@ -19,9 +19,10 @@ use crate::audit::entry::Named;
 use crate::call::Document;
 use crate::env::rfc3339;
 use crate::limits;
-use crate::permit::Role;
+use crate::permit::{self, Action as _, Role};
 use crate::tenant::cx::{Cx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::people::UserRow;
 use crate::webhook::scheme::Secret;
 
 mod check;
@@ -118,11 +119,23 @@ pub(crate) struct ProviderRow {
     domains: Vec<String>,
     pub(super) default_role: Option<Role>,
     enabled: bool,
-    /// The highest role that the party may vouch for.
-    pub(super) vouches_up_to: Role,
+    /// The role of whoever last said what is trusted, as it was then.
+    vouches_up_to: Role,
     created_ms: u64,
     updated_ms: u64,
     version: u64,
+    /// Who that was. Nobody: whoever runs the node.
+    #[serde(default)]
+    said_by: Option<UserId>,
+}
+
+/// What a party's word is good for at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// The highest role it may vouch for.
+    pub up_to: Role,
+    /// Whether whoever said what is trusted could still say so. If not, nobody new comes in by it.
+    pub is_confirmed: bool,
 }
 
 /// A party that may vouch for people, without its secret.
@@ -151,8 +164,12 @@ pub struct IdentityProviderView {
     pub default_role: Option<Role>,
     /// Whether it may vouch.
     pub enabled: bool,
-    /// The highest role it may vouch for: that of whoever last said what is trusted.
+    /// The highest role it may vouch for: that of whoever last said what is trusted, and `member` once they
+    /// are gone.
     pub vouches_up_to: Role,
+    /// Whether whoever said what is trusted could still say so. If not, only who is linked signs in by it, until
+    /// somebody who may says it again.
+    pub confirmed: bool,
     /// Where people begin; null if apps bring tokens.
     pub start_path: Option<String>,
     /// Where they come back to, which is to be registered there after this node's own URL.
@@ -177,7 +194,19 @@ impl ProviderRow {
         Named::new("identity-provider", self.id)
     }
 
-    fn view(&self, slug: &str) -> IdentityProviderView {
+    /// What its word is good for at the moment: of somebody who administers no more, or is gone, it vouches for
+    /// those who cannot administer either, and lets nobody in. They may still hold its keys.
+    pub(super) fn standing(&self, cx: &impl Reads) -> Result<Standing, TenantError> {
+        let Some(user) = self.said_by else {
+            return Ok(Standing { up_to: self.vouches_up_to, is_confirmed: true });
+        };
+        let user: Option<UserRow> = cx.row(&Key::User { id: user })?;
+        let role = user.filter(|user| !user.deactivated).map_or(Role::Member, |user| user.role);
+        let is_confirmed = permit::WriteIdentityProviders::ROW.roles.contains(role);
+        Ok(Standing { up_to: self.vouches_up_to.min(role), is_confirmed })
+    }
+
+    fn view(&self, slug: &str, standing: Standing) -> IdentityProviderView {
         let (name, redirects) = (&self.name, self.kind.redirects());
         IdentityProviderView {
             id: self.id,
@@ -191,7 +220,8 @@ impl ProviderRow {
             domains: self.domains.clone(),
             default_role: self.default_role,
             enabled: self.enabled,
-            vouches_up_to: self.vouches_up_to,
+            vouches_up_to: standing.up_to,
+            confirmed: standing.is_confirmed,
             start_path: redirects.then(|| format!("/v1/auth/oidc/{name}/start?tenant={slug}")),
             callback_path: redirects.then(|| callback_path(slug, name)),
             external_path: (!redirects).then(|| format!("/v1/auth/external/{name}")),
@@ -201,20 +231,21 @@ impl ProviderRow {
         }
     }
 
-    fn json(&self, cx: &impl Reads) -> ByteBuf {
-        let view = self.view(&slug(cx));
-        ByteBuf::from(serde_json::to_vec(&view).expect("a view holds only texts and numbers"))
+    fn json(&self, cx: &impl Reads) -> Result<ByteBuf, TenantError> {
+        let view = self.view(&slug(cx), self.standing(cx)?);
+        let json = serde_json::to_vec(&view).expect("a view holds only texts and numbers");
+        Ok(ByteBuf::from(json))
     }
 
-    fn document(&self, cx: &impl Reads) -> Document {
-        Document { version: self.version, json: self.json(cx) }
+    fn document(&self, cx: &impl Reads) -> Result<Document, TenantError> {
+        Ok(Document { version: self.version, json: self.json(cx)? })
     }
 
     fn save(&mut self, cx: &mut Cx<'_, '_>) -> Result<Document, TenantError> {
         self.updated_ms = cx.now_ms();
         self.version += 1;
         cx.put(&self.key(), self)?;
-        Ok(self.document(cx))
+        self.document(cx)
     }
 }
 

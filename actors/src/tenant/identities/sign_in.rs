@@ -42,6 +42,8 @@ pub enum Unwanted {
     Removed,
     /// Their role is higher than the provider may vouch for.
     Role,
+    /// Nobody new comes in: whoever said what is trusted of the provider could not say so any more.
+    Unconfirmed,
     /// The plan has no room for another member.
     Full {
         /// How many it has room for.
@@ -63,6 +65,7 @@ impl Unwanted {
             Self::NotInvited => "not-invited",
             Self::Removed => "removed",
             Self::Role => "role",
+            Self::Unconfirmed => "provider-unconfirmed",
             Self::Full { .. } => "quota",
             Self::TrialEnded => "trial-ended",
         }
@@ -140,6 +143,16 @@ pub(super) fn check_domain(provider: &ProviderRow, vouched: &Vouched) -> Result<
     domain.filter(|(_, domain)| is_known(domain)).map(|_| ()).ok_or(Unwanted::Domain)
 }
 
+/// Whether the provider knows that the address is theirs. Google does of its own mail and of organisations that
+/// are hosted there; of other addresses it saw once that they were (Google, *OpenID Connect*: `email_verified`).
+fn knows_address(provider: &ProviderRow, vouched: &Vouched) -> bool {
+    let is_googles = || {
+        let address = vouched.email.as_deref().unwrap_or_default().to_ascii_lowercase();
+        vouched.hosted_domain.is_some() || address.ends_with("@gmail.com")
+    };
+    vouched.email_verified && (provider.kind() != ProviderKind::Google || is_googles())
+}
+
 /// The person, known or new.
 fn person(
     cx: &mut Cx<'_, '_>,
@@ -158,7 +171,7 @@ fn person(
         let row: Option<IdentityRow> = cx.row(&key)?;
         // Going back to before somebody came leaves their identity behind: it is nobody's then.
         if let (Some(mut row), Some(user)) = (row, cx.row::<UserRow>(&Key::User { id: user })?) {
-            if user.role > provider.vouches_up_to {
+            if user.role > provider.standing(cx)?.up_to {
                 return Ok(Err(Unwanted::Role));
             }
             row.used_ms = cx.now_ms();
@@ -176,14 +189,18 @@ fn newcomer(
     vouched: &Vouched,
     was_removed: bool,
 ) -> Result<Result<UserRow, Unwanted>, TenantError> {
+    let standing = provider.standing(cx)?;
+    if !standing.is_confirmed {
+        return Ok(Err(Unwanted::Unconfirmed));
+    }
     let Some(email) = vouched.email.as_deref().and_then(|text| normalise_email(text).ok()) else {
         return Ok(Err(Unwanted::NoEmail));
     };
-    if !vouched.email_verified {
+    if !knows_address(provider, vouched) {
         return Ok(Err(Unwanted::EmailUnverified));
     }
     if let Some(user) = find_by_email(cx, &email)? {
-        return expected(cx, provider, vouched, user);
+        return expected(cx, (provider, standing.up_to), vouched, user);
     }
     let profile = cx.state().profile.as_ref();
     let ends_ms = profile.and_then(|profile| profile.trial_ends_ms);
@@ -192,9 +209,10 @@ fn newcomer(
     }
     let invite = invites::standing_for(cx, &email)?;
     let role = match (&invite, provider.default_role) {
-        (Some(invite), _) if invite.role > provider.vouches_up_to => Err(Unwanted::Role),
+        (Some(invite), _) if invite.role > standing.up_to => Err(Unwanted::Role),
         (Some(invite), _) => Ok(invite.role),
         (None, _) if was_removed => Err(Unwanted::Removed),
+        (None, Some(role)) if role > standing.up_to => Err(Unwanted::Role),
         (None, Some(role)) => Ok(role),
         (None, None) => Err(Unwanted::NotInvited),
     };
@@ -229,7 +247,7 @@ fn newcomer(
 /// gave: there is no account yet that this could take over. Anybody else has to link the identity themselves.
 fn expected(
     cx: &mut Cx<'_, '_>,
-    provider: &ProviderRow,
+    (provider, up_to): (&ProviderRow, Role),
     vouched: &Vouched,
     mut user: UserRow,
 ) -> Result<Result<UserRow, Unwanted>, TenantError> {
@@ -240,7 +258,7 @@ fn expected(
     if !is_announced || has_a_way_in || user.deactivated {
         return Ok(Err(Unwanted::NotLinked));
     }
-    if user.role > provider.vouches_up_to {
+    if user.role > up_to {
         return Ok(Err(Unwanted::Role));
     }
     user.email_verified = true;

@@ -1,17 +1,22 @@
 //! Whose identity is whose, and what is under way, in one tenant alone.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::flow::{
     Authorization, BeginAuthorization, BrowserBinding, StateToken, TakeAuthorization,
 };
 use super::providers::{
-    CreateIdentityProvider, DeleteIdentityProvider, FindProvider, Provider, ProviderKind,
+    CreateIdentityProvider, DeleteIdentityProvider, FindProvider, IdentityProviderChanges,
+    Provider, ProviderKind, UpdateIdentityProvider,
 };
 use super::sign_in::{SignInVouched, Unwanted, VouchedOutcome};
 use super::*;
-use crate::limits::{AUTHORIZATION_MS, AUTHORIZATIONS_MAX};
+use crate::limits::AUTHORIZATION_MS;
 use crate::permit::{Principal, Role};
 use crate::tenant::members::RemoveMember;
 use crate::tenant::members::scene::{NODE, Scene, person};
+use crate::tenant::people::UserRow;
 use crate::tenant::scim::users::CreateUser;
 use crate::tenant::sessions::Opened;
 use crate::tenant::sessions::challenge::SignedIn;
@@ -19,10 +24,20 @@ use crate::tenant::sessions::challenge::SignedIn;
 const BROWSER: BrowserBinding = BrowserBinding([1; 32]);
 
 fn provider(scene: &mut Scene, default_role: Option<Role>) -> Provider {
+    provider_of(scene, &NODE, ProviderKind::Oidc, default_role)
+}
+
+fn provider_of(
+    scene: &mut Scene,
+    by: &Principal,
+    kind: ProviderKind,
+    default_role: Option<Role>,
+) -> Provider {
+    let issuer = (kind == ProviderKind::Oidc).then(|| "https://idp.example".to_owned());
     let body = CreateIdentityProvider {
         name: "idp".to_owned(),
-        kind: ProviderKind::Oidc,
-        issuer: Some("https://idp.example".to_owned()),
+        kind,
+        issuer,
         client_id: Some("bulkhead".to_owned()),
         client_secret: None,
         audience: None,
@@ -31,7 +46,7 @@ fn provider(scene: &mut Scene, default_role: Option<Role>) -> Provider {
         default_role,
         enabled: true,
     };
-    scene.run(&NODE, body).unwrap();
+    scene.run(by, body).unwrap();
     let found = scene.ask(&Principal::Anonymous, FindProvider { name: "idp".to_owned() });
     found.unwrap().unwrap()
 }
@@ -59,14 +74,15 @@ fn come(scene: &mut Scene, at: &Provider, subject: &str, email: &str) -> Result<
     }
 }
 
-fn begin(scene: &mut Scene, at: &Provider) -> Authorization {
-    let command = BeginAuthorization {
+fn begin(scene: &mut Scene, at: &Provider, code: [u8; 32]) -> Authorization {
+    let query = BeginAuthorization {
         provider: at.id,
         provider_version: at.version,
         browser: BROWSER,
         return_to: "/".to_owned(),
+        code,
     };
-    scene.run(&Principal::Anonymous, command).unwrap()
+    scene.ask(&Principal::Anonymous, query).unwrap()
 }
 
 fn take(scene: &mut Scene, state: &str, browser: BrowserBinding) -> Option<Authorization> {
@@ -134,6 +150,63 @@ fn everything_of_a_removed_person_goes_and_only_that_they_were_removed_stays() {
 }
 
 #[test]
+fn what_somebody_set_up_who_administers_no_more_lets_nobody_in_until_it_is_said_again() {
+    let mut scene = Scene::new();
+    let owner = scene.add("owner@b.c", Role::Owner);
+    let admin = scene.add("admin@b.c", Role::Admin);
+    let by = person(admin, Role::Admin);
+    let idp = provider_of(&mut scene, &by, ProviderKind::Oidc, Some(Role::Viewer));
+    let ann = come(&mut scene, &idp, "1", "ann@b.c").unwrap().user;
+    let bea = come(&mut scene, &idp, "2", "bea@b.c").unwrap().user;
+    scene.change(bea, |row| row.role = Role::Admin);
+    let demote = |role: Role| move |row: &mut UserRow| row.role = role;
+    let comes = |scene: &mut Scene, at: &Provider, subject: &str, email: &str| {
+        come(scene, at, subject, email).map(|opened| opened.user)
+    };
+    assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Ok(bea));
+    // Demoted, it vouches for what they are; removed, for those who do not administer.
+    scene.change(admin, demote(Role::Customer));
+    assert_eq!(comes(&mut scene, &idp, "1", "ann@b.c"), Err(Unwanted::Role));
+    scene.run(&NODE, RemoveMember { user: admin }).unwrap();
+    assert_eq!(comes(&mut scene, &idp, "1", "ann@b.c"), Ok(ann));
+    assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Err(Unwanted::Role));
+    assert_eq!(comes(&mut scene, &idp, "3", "cid@b.c"), Err(Unwanted::Unconfirmed));
+    let confirm = UpdateIdentityProvider {
+        provider: idp.id,
+        changes: IdentityProviderChanges {
+            client_id: Some("bulkhead".to_owned()),
+            ..IdentityProviderChanges::default()
+        },
+        if_match: None,
+    };
+    scene.run(&person(owner, Role::Owner), confirm).unwrap();
+    let found = scene.ask(&Principal::Anonymous, FindProvider { name: "idp".to_owned() });
+    let idp = found.unwrap().unwrap();
+    assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Ok(bea));
+    assert!(comes(&mut scene, &idp, "3", "cid@b.c").is_ok());
+}
+
+#[test]
+fn google_is_believed_on_its_own_addresses_and_on_those_it_hosts() {
+    let mut scene = Scene::new();
+    let google = provider_of(&mut scene, &NODE, ProviderKind::Google, Some(Role::Viewer));
+    let mut comes = |subject: &str, email: &str, hosted_domain: Option<&str>| {
+        let hosted_domain = hosted_domain.map(ToOwned::to_owned);
+        let vouched = Vouched { hosted_domain, ..vouched(subject, email) };
+        let (provider, provider_version) = (google.id, google.version);
+        let command = SignInVouched { provider, provider_version, vouched };
+        match scene.run(&Principal::Anonymous, command).unwrap() {
+            VouchedOutcome::SignedIn(_) => Ok(()),
+            VouchedOutcome::Refused(why) => Err(why),
+        }
+    };
+    assert_eq!(comes("1", "ann@b.c", None), Err(Unwanted::EmailUnverified));
+    assert_eq!(comes("1", "ann@gmail.com.b.c", None), Err(Unwanted::EmailUnverified));
+    assert_eq!(comes("1", "ann@b.c", Some("b.c")), Ok(()));
+    assert_eq!(comes("2", "Bea@Gmail.com", None), Ok(()));
+}
+
+#[test]
 fn a_party_that_is_gone_takes_its_identities_along() {
     let mut scene = Scene::new();
     scene.add("owner@b.c", Role::Owner);
@@ -151,12 +224,12 @@ fn a_party_that_is_gone_takes_its_identities_along() {
 fn what_is_under_way_is_good_once_in_its_browser_and_in_time() {
     let mut scene = Scene::new();
     let idp = provider(&mut scene, None);
-    let begun = begin(&mut scene, &idp);
+    let begun = begin(&mut scene, &idp, [1; 32]);
     assert!(take(&mut scene, &begun.state, BrowserBinding([2; 32])).is_none(), "another browser");
     let taken = take(&mut scene, &begun.state, BROWSER).unwrap();
     assert_eq!((taken.nonce, taken.verifier), (begun.nonce, begun.verifier));
     assert!(take(&mut scene, &begun.state, BROWSER).is_none(), "once");
-    let late = begin(&mut scene, &idp);
+    let late = begin(&mut scene, &idp, [2; 32]);
     scene.now_ms += AUTHORIZATION_MS + 1_000;
     assert!(take(&mut scene, &late.state, BROWSER).is_none(), "too late");
     let other = Scene::of(storage::id::TenantId::new(1, [8; 10]));
@@ -165,17 +238,42 @@ fn what_is_under_way_is_good_once_in_its_browser_and_in_time() {
 }
 
 #[test]
-fn no_more_than_a_bounded_number_is_under_way() {
+fn a_state_that_was_altered_anywhere_is_none() {
     let mut scene = Scene::new();
     let idp = provider(&mut scene, None);
-    let first = begin(&mut scene, &idp);
-    // Later ones end later, so it is the first that goes.
-    scene.now_ms += 1_000;
-    let second = begin(&mut scene, &idp);
-    scene.now_ms += 1_000;
-    for _ in 2..=AUTHORIZATIONS_MAX {
-        begin(&mut scene, &idp);
+    let begun = begin(&mut scene, &idp, [1; 32]);
+    let bytes = URL_SAFE_NO_PAD.decode(&begun.state).unwrap();
+    for at in 0..bytes.len() {
+        let mut altered = bytes.clone();
+        altered[at] ^= 1;
+        if let Some(state) = StateToken::parse(&URL_SAFE_NO_PAD.encode(&altered)) {
+            let command = TakeAuthorization { state, browser: BROWSER, provider: "idp".to_owned() };
+            let taken = scene.run(&Principal::Anonymous, command).unwrap();
+            assert!(taken.is_none(), "byte {at}");
+        }
     }
-    assert!(take(&mut scene, &first.state, BROWSER).is_none());
-    assert!(take(&mut scene, &second.state, BROWSER).is_some());
+    assert!(take(&mut scene, &begun.state, BROWSER).is_some());
+}
+
+#[test]
+fn however_many_begin_nothing_is_written_and_what_was_used_is_forgotten_when_it_is_over() {
+    let mut scene = Scene::new();
+    let idp = provider(&mut scene, None);
+    let rows = |scene: &mut Scene| {
+        let any = Key::Authorization { ends_s: 0, digest: [0; 32] };
+        let prefix = storage::keys::Prefix::kind(&any);
+        let scan = storage::txn::Scan { prefix, after: None, reverse: false, limit: 100 };
+        scene.read(&Principal::Anonymous, |cx| cx.rows(&scan).unwrap().len())
+    };
+    let first = begin(&mut scene, &idp, [0; 32]);
+    for n in 1..=200 {
+        begin(&mut scene, &idp, [n; 32]);
+    }
+    assert_eq!(rows(&mut scene), 0);
+    assert!(take(&mut scene, &first.state, BROWSER).is_some());
+    assert_eq!(rows(&mut scene), 1);
+    scene.now_ms += AUTHORIZATION_MS + 1_000;
+    let next = begin(&mut scene, &idp, [201; 32]);
+    assert!(take(&mut scene, &next.state, BROWSER).is_some());
+    assert_eq!(rows(&mut scene), 1, "what is over stays");
 }

@@ -102,6 +102,7 @@ impl Command for CreateIdentityProvider {
             created_ms: cx.now_ms(),
             updated_ms: 0,
             version: 0,
+            said_by: cx.author().ok(),
         };
         let document = row.save(cx)?;
         let draft = Draft::success(Self::NAME, row.named())
@@ -195,6 +196,7 @@ impl Command for UpdateIdentityProvider {
         }
         if trusts_anew {
             row.vouches_up_to = cx.role();
+            row.said_by = cx.author().ok();
         }
         if let Some(role) = changes.default_role {
             check_default_role(cx, role)?;
@@ -286,7 +288,7 @@ impl Query for ReadIdentityProvider {
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Document, TenantError> {
         let row: ProviderRow = cx.need(&Key::IdentityProvider { id: self.provider })?;
-        Ok(row.document(cx))
+        row.document(cx)
     }
 }
 
@@ -299,7 +301,8 @@ impl Query for ListIdentityProviders {
     type Reply = Page;
 
     fn run(self, cx: &mut ReadCx<'_>) -> Result<Page, TenantError> {
-        Ok(Page { items: all(cx)?.iter().map(|row| row.json(cx)).collect(), next: None })
+        let items = all(cx)?.iter().map(|row| row.json(cx)).collect::<Result<_, _>>()?;
+        Ok(Page { items, next: None })
     }
 }
 
