@@ -13,6 +13,7 @@ use actors::audit::anchor::{AnchorError, signing_key};
 use actors::audit::note::NoteVerifier;
 use actors::backup::Told;
 use actors::env::rfc3339;
+use actors::tenant::clone::NoteCopy;
 use actors::tenant::directory::by_the_node;
 use actors::tenant::portable::PortableError;
 use actors::tenant::portable::bundle::{Bundle, write_head};
@@ -23,6 +24,7 @@ use actors::tenant::portable::manifest::{BundleManifest, SignedManifest};
 use serde::{Deserialize, Serialize};
 use storage::id::TenantId;
 
+use super::restore::note_copy;
 use super::{ControlError, ControlReply, REASON, error_chain, find};
 use crate::http::app::App;
 use crate::jobs::Progress;
@@ -286,8 +288,12 @@ pub(super) fn begin_export(
     }
     let exporter =
         exporter(app).map_err(|error| ControlError::Refused { message: error_chain(&error) })?;
-    let tenants = app.tenants.clone();
+    let app_of_job = app.clone();
     app.jobs.begin(format!("the export of {tenant}"), move |progress| async move {
+        let name = out.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let copy = NoteCopy { kind: "bundle", name, sanitise: false };
+        note_copy(&app_of_job, tenant, copy).await?;
+        let tenants = app_of_job.tenants.clone();
         let worked = tokio::task::spawn_blocking(move || {
             let signed = write_bundle(&exporter, tenant, &key, &out, &progress)?;
             // Its erasure may have begun meanwhile.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actors::call::{Document, Origin};
 use actors::env::{parse_rfc3339, rfc3339};
 use actors::supervisor::NewTenant;
-use actors::tenant::clone::{CloneOptions, clone_into};
+use actors::tenant::clone::{CloneOptions, NoteCopy, clone_into};
 use actors::tenant::directory::by_the_node;
 use actors::tenant::error::TenantError;
 use actors::tenant::profile;
@@ -118,6 +118,29 @@ fn rows_changed(document: &Document) -> Result<u64, ControlError> {
     }
 }
 
+/// Has the tenant's own log say that it is copied. One that is damaged can write nothing down, and a copy of
+/// what it was before is how it comes back; then the node's log says it.
+pub(super) async fn note_copy(
+    app: &App,
+    tenant: TenantId,
+    copy: NoteCopy,
+) -> Result<(), ControlError> {
+    let noted = match app.tenants.find_any(tenant).await {
+        Ok(door) => {
+            let permit = by_the_operator(tenant);
+            door.command(permit, Origin::default(), None, copy).await.map(drop)
+        }
+        Err(error) => Err(error),
+    };
+    match noted {
+        Err(error @ (TenantError::Faulted | TenantError::Store(_))) => {
+            tracing::warn!(%tenant, %error, "a copy is made that the tenant's log cannot tell of");
+            Ok(())
+        }
+        noted => Ok(noted?),
+    }
+}
+
 async fn clone(
     app: App,
     tenant: TenantId,
@@ -129,6 +152,7 @@ async fn clone(
     let began = app.env.monotonic();
     progress.begin("finding the time", 0);
     let point = point(&app, tenant, at_ms).await?;
+    note_copy(&app, tenant, NoteCopy { kind: "clone", name: slug.clone(), sanitise }).await?;
     let plan = app.tenants.summary(tenant).map(|summary| summary.plan.to_string());
     let new =
         NewTenant { slug: slug.clone(), name: slug, plan, owner: None, origin: Origin::default() };

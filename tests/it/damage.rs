@@ -98,7 +98,11 @@ fn a_torn_end_of_the_log_is_cut_and_said_so_and_every_whole_record_serves() {
         let file = fs::OpenOptions::new().write(true).open(&segment).expect("a segment");
         file.set_len(last.end as u64 - 3).expect("a truncated segment");
         let mut node = launcher.serve();
-        assert!(node.stderr().contains(&format!("cut at byte {}", last.start)), "{}", node.stderr());
+        assert!(
+            node.stderr().contains(&format!("cut at byte {}", last.start)),
+            "{}",
+            node.stderr()
+        );
         tenant.move_to(&node.client);
         for id in whole {
             read(&tenant, &form, id, 200);

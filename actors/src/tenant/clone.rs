@@ -133,6 +133,35 @@ fn is_taken_along(key: &Key) -> bool {
     !is_of_the_source && !is_timeless(key)
 }
 
+/// Notes in a tenant's log that whoever runs the node takes a copy of it, before there is one.
+#[derive(Debug)]
+pub struct NoteCopy {
+    /// What the copy is: `clone` or `bundle`.
+    pub kind: &'static str,
+    /// What it is called.
+    pub name: String,
+    /// Whether personal data is left out.
+    pub sanitise: bool,
+}
+
+impl Command for NoteCopy {
+    type Action = Operate;
+    type Reply = ();
+    const NAME: &'static str = "tenant.copy";
+    const AFTER_TRIAL: bool = true;
+
+    fn target(&self) -> Named {
+        Named::new("copy", self.kind)
+    }
+
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+        cx.exempt_from_quotas();
+        let draft = Draft::success(Self::NAME, self.target());
+        cx.audit(draft.with("name", self.name).with("sanitised", self.sanitise));
+        Ok(())
+    }
+}
+
 struct Finish {
     used: Used,
     owners: u32,

@@ -181,13 +181,19 @@ fn going_back_does_not_switch_the_policy() {
 }
 
 #[test]
-fn a_copy_is_no_easier_to_get_into_and_a_sanitised_one_has_no_authenticators() {
+fn a_copy_is_told_of_and_no_easier_to_get_into_and_a_sanitised_one_has_no_authenticators() {
     let world = World::start();
-    strict(&world);
+    let acme = strict(&world);
     for (slug, words) in [("acme-copy", &[][..]), ("acme-test", &["--sanitise"][..])] {
         let clone = [&["tenant", "clone", "acme", slug][..], words].concat();
         Launcher::on(&world.dir).run(&clone).expect(0);
     }
+    let noted = acme.owner.get("/v1/audit?action=tenant.copy", 200).json();
+    let told = |at: usize| {
+        [&noted["items"][at]["detail"]["name"], &noted["items"][at]["detail"]["sanitised"]]
+    };
+    assert_eq!(told(0), [&json!("acme-test"), &json!(true)], "{noted}");
+    assert_eq!(told(1), [&json!("acme-copy"), &json!(false)], "{noted}");
     let body = json!({"tenant": "acme-copy", "email": EMAIL, "password": PASSWORD});
     let waiting = world.client.post("/v1/auth/sign-in", body, 200);
     assert_eq!(waiting.json()["methods"], json!(["totp", "recovery_code"]));

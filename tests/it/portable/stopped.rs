@@ -55,6 +55,10 @@ fn a_tenant_moves_between_stopped_nodes_and_its_old_proof_still_verifies() {
     let owner = node.client.with_token(&token);
     let found = owner.get(&format!("/v1/forms/{form}/submissions"), 200);
     assert!(found.text().contains("Ada"), "{}", found.text());
+    // That it was taken, its own log said before it was.
+    let noted = owner.get("/v1/audit?action=tenant.copy", 200);
+    assert_eq!(noted.str("/items/0/target/id"), "bundle");
+    assert_eq!(noted.str("/items/0/detail/name"), "acme.bundle");
 
     // The old node's checkpoint covers an entry that the new node shows, under the old node's key.
     let bundle = Bundle::open(File::open(&bundle).expect("a bundle")).expect("a bundle");
