@@ -15,6 +15,7 @@ use actors::tenant::identities::providers::{KeysAt, Provider, ProviderKind};
 use prometheus::{IntCounterVec, Opts, Registry};
 use storage::id::TenantId;
 
+mod breaker;
 pub mod cached;
 pub mod discovery;
 mod exchange;
@@ -23,7 +24,8 @@ pub mod outbound;
 pub mod token;
 mod unique;
 
-use cached::{Cached, Closed};
+use breaker::{Breakers, Closed, Failed};
+use cached::Cached;
 use discovery::Discovery;
 use keys::KeySet;
 use outbound::{Forbidden, Outbound};
@@ -57,6 +59,18 @@ impl From<Fault> for Doubt {
 }
 
 impl Doubt {
+    /// Of a call of which nothing came: refused, or unavailable.
+    fn of(failed: &Failed, refused: &'static str, unavailable: &'static str) -> Self {
+        match failed {
+            Failed::Missed(missed) if missed.is_refusal() => Self::Refused(refused),
+            Failed::Missed(_) => {
+                let retry_after_s = cached::COOL_DOWN_S / 10;
+                Self::Unavailable { reason: unavailable, retry_after_s }
+            }
+            Failed::Closed(closed) => Self::closed(unavailable)(*closed),
+        }
+    }
+
     fn closed(reason: &'static str) -> impl Fn(Closed) -> Self {
         move |closed| Self::Unavailable { reason, retry_after_s: closed.retry_after_s }
     }
@@ -68,6 +82,7 @@ pub struct Federation(Arc<Inner>);
 
 struct Inner {
     outbound: Outbound,
+    breakers: Breakers,
     env: Env,
     /// The URL that people come back to.
     base_url: String,
@@ -125,6 +140,7 @@ impl Federation {
                 env,
             ),
             outbound,
+            breakers: Breakers::new(env),
             env: env.clone(),
             base_url: base_url.to_owned(),
             sign_ins,
@@ -276,6 +292,8 @@ impl Federation {
         let redirect_uri = self.redirect_uri(provider);
         let asking = exchange::Asking {
             outbound: &self.0.outbound,
+            breakers: &self.0.breakers,
+            tenant,
             found: &found,
             provider,
             redirect_uri: &redirect_uri,

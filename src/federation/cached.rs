@@ -1,8 +1,7 @@
 //! Documents of identity providers, kept as long as they say and asked for again with care.
 //!
 //! One document, one request at a time: who comes meanwhile waits for its outcome. After a failure nobody is
-//! asked for a while, which doubles, so a provider that is down costs its people one quick answer and not a
-//! thread. What one tenant has asked for is nobody else's: a tenant that names rubbish disturbs itself.
+//! asked for a while. What one tenant has asked for is nobody else's: a tenant that names rubbish disturbs itself.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +11,7 @@ use quick_cache::sync::Cache;
 use storage::id::TenantId;
 use tokio::sync::Mutex;
 
+use super::breaker::{Closed, Pause};
 use super::outbound::{Missed, Outbound, Proof};
 
 /// Documents that are kept.
@@ -24,24 +24,11 @@ const FRESH_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 const FRESH_DEFAULT: Duration = Duration::from_secs(600);
 /// A fresh document is not asked for again within this, in seconds, however much it seems to lack.
 pub const COOL_DOWN_S: u32 = 30;
-/// The first pause after a failure; it doubles with each further one.
-const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// The longest.
-const PAUSE_MAX: Duration = Duration::from_secs(60);
-
-/// The document cannot be had now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Closed {
-    /// When to come again, in seconds.
-    pub retry_after_s: u32,
-}
-
 struct Held<T> {
     value: Option<Arc<T>>,
     fresh_until: Duration,
     fetched_at: Duration,
-    failures: u32,
-    closed_until: Duration,
+    pause: Pause,
 }
 
 type Entry<T> = Arc<Mutex<Held<T>>>;
@@ -76,8 +63,7 @@ impl<T> Cached<T> {
                 value: None,
                 fresh_until: Duration::ZERO,
                 fetched_at: Duration::ZERO,
-                failures: 0,
-                closed_until: Duration::ZERO,
+                pause: Pause::default(),
             };
             Ok::<_, std::convert::Infallible>(Arc::new(Mutex::new(held)))
         });
@@ -120,10 +106,7 @@ impl<T> Cached<T> {
     }
 
     async fn fetch(&self, held: &mut Held<T>, url: &str) -> Result<Arc<T>, Closed> {
-        let now = self.env.monotonic();
-        if now < held.closed_until {
-            return Err(closed(held.closed_until - now));
-        }
+        held.pause.check(self.env.monotonic())?;
         let got = self.outbound.get(self.what, url, Proof::None, self.bytes_max).await;
         let parsed = got.and_then(|got| {
             let value = (self.parse)(&got.bytes).ok_or(Missed::Rubbish)?;
@@ -138,22 +121,11 @@ impl<T> Cached<T> {
                     value: Some(value.clone()),
                     fresh_until: now + fresh.clamp(FRESH_MIN, FRESH_MAX),
                     fetched_at: now,
-                    failures: 0,
-                    closed_until: Duration::ZERO,
+                    pause: Pause::default(),
                 };
                 Ok(value)
             }
-            Err(_) => {
-                let pause = PAUSE_FIRST * 2_u32.pow(held.failures.min(6));
-                held.failures = held.failures.saturating_add(1);
-                held.closed_until = now + pause.min(PAUSE_MAX);
-                Err(closed(held.closed_until - now))
-            }
+            Err(_) => Err(held.pause.fail(now)),
         }
     }
-}
-
-fn closed(pause: Duration) -> Closed {
-    let whole_s = u32::try_from(pause.as_secs()).unwrap_or(u32::MAX);
-    Closed { retry_after_s: whole_s.saturating_add(1) }
 }

@@ -11,9 +11,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::Value;
+use storage::id::TenantId;
 use zeroize::Zeroizing;
 
-use super::cached::COOL_DOWN_S;
+use super::breaker::Breakers;
 use super::discovery::Discovery;
 use super::outbound::{Missed, Outbound, Proof};
 use super::{Doubt, token, unique};
@@ -40,6 +41,10 @@ pub struct TokenSet {
 pub struct Asking<'a> {
     /// The client.
     pub outbound: &'a Outbound,
+    /// What is known of whom it failed to reach.
+    pub breakers: &'a Breakers,
+    /// In whose name.
+    pub tenant: TenantId,
     /// What the provider says of itself.
     pub found: &'a Discovery,
     /// The provider.
@@ -76,10 +81,12 @@ impl Asking<'_> {
         let (name, password) = (written(client), written(secret.unwrap_or_default()));
         let proof = if is_in_body { Proof::None } else { Proof::Basic(&name, &password) };
         let url = &self.found.token_endpoint;
-        let got = self.outbound.post("token", url, form, proof, TOKENS_BYTES_MAX).await;
-        let got = got.map_err(|missed| doubt(&missed, "code", "token-unavailable"))?;
-        serde_json::from_slice(&got.bytes)
-            .map_err(|_| doubt(&Missed::Rubbish, "code", "token-unavailable"))
+        let exchange = async {
+            let got = self.outbound.post("token", url, form, proof, TOKENS_BYTES_MAX).await?;
+            serde_json::from_slice(&got.bytes).map_err(|_| Missed::Rubbish)
+        };
+        let exchanged = self.breakers.call(self.tenant, url, exchange).await;
+        exchanged.map_err(|failed| Doubt::of(&failed, "code", "token-unavailable"))
     }
 
     /// Adds the address, if the provider says it elsewhere. It must speak of the same person.
@@ -92,23 +99,17 @@ impl Asking<'_> {
             return Ok(());
         };
         let proof = Proof::Bearer(access.reveal());
-        let got = self.outbound.get("userinfo", url, proof, TOKENS_BYTES_MAX).await;
-        let got = got.map_err(|missed| doubt(&missed, "userinfo", "userinfo-unavailable"))?;
-        let said = unique::object(&got.bytes)
-            .ok_or_else(|| doubt(&Missed::Rubbish, "userinfo", "userinfo-unavailable"))?;
+        let asked = async {
+            let got = self.outbound.get("userinfo", url, proof, TOKENS_BYTES_MAX).await?;
+            unique::object(&got.bytes).ok_or(Missed::Rubbish)
+        };
+        let said = self.breakers.call(self.tenant, url, asked).await;
+        let said = said.map_err(|failed| Doubt::of(&failed, "userinfo", "userinfo-unavailable"))?;
         if said.get("sub").and_then(Value::as_str) != Some(vouched.subject.as_str()) {
             return Err(Doubt::Refused("userinfo-subject"));
         }
         vouched.email = said.get("email").and_then(Value::as_str).map(str::to_owned);
         vouched.email_verified = token::is_true(said.get("email_verified"));
         Ok(())
-    }
-}
-
-fn doubt(missed: &Missed, refused: &'static str, unavailable: &'static str) -> Doubt {
-    if missed.is_refusal() {
-        Doubt::Refused(refused)
-    } else {
-        Doubt::Unavailable { reason: unavailable, retry_after_s: COOL_DOWN_S / 10 }
     }
 }

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{CLIENT, SECRET, start_of, world};
-use crate::kit::{Answer, Issuer, Surfer, Tenant, World, parameter};
+use crate::kit::{Answer, Issuer, Surfer, Tenant, TestClock, World, WorldOptions, parameter};
 
 /// Answers what it was told to, by path.
 struct Rogue {
@@ -169,36 +170,39 @@ fn who_answers_has_to_be_who_was_asked() {
 
 #[test]
 fn a_provider_that_is_down_or_answers_rubbish_is_503_and_nothing_is_made() {
-    let world = world();
+    let clock = TestClock::new();
+    let options = WorldOptions::default().set("identity.allow_loopback", true);
+    let world = options.clock(clock.clone()).start();
     let rogue = Rogue::start();
     let tenant = world.tenant("acme");
     rogue.trusted_by(&tenant);
+    let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
+    let come_back = || {
+        let (mut surfer, state, _) = sent(&world);
+        surfer.go(&format!("{place}?state={state}&code=c&iss={}", rogue.issuer.name))
+    };
+    let unavailable = |what: &str| {
+        let reply = come_back();
+        let problem = (reply.status, reply.problem());
+        assert_eq!(problem, (503, "identity-provider-unavailable".to_owned()), "{what}");
+        assert!(reply.header("retry-after").is_some(), "{what}");
+    };
     let whole = Answer { status: 200, headers: "", body: String::new() };
     for (what, answer) in [
         ("down", Answer { status: 503, ..whole.clone() }),
         ("rubbish", Answer { body: "<html>".to_owned(), ..whole.clone() }),
-        ("no token", Answer { body: "{}".to_owned(), ..whole }),
+        ("no token", Answer { body: "{}".to_owned(), ..whole.clone() }),
     ] {
-        let (mut surfer, state, _) = sent(&world);
+        clock.advance(Duration::from_secs(60));
         rogue.answers("/token", answer);
-        let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
-        let reply = surfer.go(&format!("{place}?state={state}&code=c&iss={}", rogue.issuer.name));
-        assert_eq!(
-            (reply.status, reply.problem().as_str()),
-            (503, "identity-provider-unavailable"),
-            "{what}"
-        );
-        assert!(reply.header("retry-after").is_some(), "{what}");
+        unavailable(what);
     }
-    rogue.says("/token", &json!({"error": "invalid_grant"}));
-    rogue.answers(
-        "/token",
-        Answer { status: 400, body: r#"{"error":"invalid_grant"}"#.to_owned(), ..whole },
-    );
-    let (mut surfer, state, _) = sent(&world);
-    let place = format!("{}/v1/auth/oidc/acme.idp/callback", world.client.base);
-    let reply = surfer.go(&format!("{place}?state={state}&code=c&iss={}", rogue.issuer.name));
-    assert_eq!(reply.status, 401, "a code that nobody knows");
+    let refusal = r#"{"error":"invalid_grant"}"#.to_owned();
+    rogue.answers("/token", Answer { status: 400, body: refusal, ..whole });
+    unavailable("it failed just now, so it is not asked for a while");
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(come_back().status, 401, "a code that nobody knows");
+    assert_eq!(come_back().status, 401, "to say no is no failure");
     let members = tenant.owner.get("/v1/members", 200).json();
     assert_eq!(members["items"].as_array().map(Vec::len), Some(1), "nothing was made");
 }
