@@ -191,7 +191,7 @@ fn a_provider_that_is_down_or_answers_rubbish_is_503_and_nothing_is_made() {
     for (what, answer) in [
         ("down", Answer { status: 503, ..whole.clone() }),
         ("rubbish", Answer { body: "<html>".to_owned(), ..whole.clone() }),
-        ("no token", Answer { body: "{}".to_owned(), ..whole.clone() }),
+        ("no token", Answer { body: "{}".to_owned(), ..whole }),
     ] {
         clock.advance(Duration::from_secs(60));
         rogue.answers("/token", answer);
