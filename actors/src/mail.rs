@@ -30,7 +30,7 @@ use crate::supervisor::Tenants;
 use crate::tenant::core::{Commit, Observer};
 use crate::tenant::error::TenantError;
 use crate::tenant::handle::operate;
-pub use crate::tenant::mail::{Content, Delivery, Letter, MailedLink, SupportNotice};
+pub use crate::tenant::mail::{Change, Content, Delivery, Letter, MailedLink, Seen, SupportNotice};
 use crate::tenant::mail::{NoteDelivery, ReadDueMail};
 use crate::tenant::peek;
 use crate::tenant::state::Outbox;

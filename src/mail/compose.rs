@@ -6,7 +6,7 @@
 use std::time::{Duration, SystemTime};
 
 use actors::env::rfc3339;
-use actors::mail::{Content, Letter, MailedLink, SupportNotice};
+use actors::mail::{Change, Content, Letter, MailedLink, Seen, SupportNotice};
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
@@ -158,27 +158,78 @@ impl Compose {
                 button: Some(("Confirm the address", url("verify", link), link.expires_ms)),
                 closing: "If you did not sign up, ignore this mail.",
             },
-            Content::PasswordChanged => Parts {
-                subject: format!("Your password for {tenant} was changed"),
-                said: format!(
-                    "The password of {} at {tenant} was changed, and all other sessions have ended.",
-                    plain(&letter.to)
-                ),
-                button: None,
-                closing: "If it was not you, ask for a new password at once, and tell your administrator.",
-            },
-            Content::FactorsReset => Parts {
-                subject: format!("Your second factors for {tenant} were removed"),
-                said: format!(
-                    "An administrator removed the authenticator, the passkeys and the recovery codes of {} at \
-                     {tenant}, and all sessions have ended. The password is as it was.",
-                    plain(&letter.to)
-                ),
-                button: None,
-                closing: "If you did not ask for it, choose a new password at once, and tell your administrator.",
-            },
+            Content::Changed(change, seen) => changed(&tenant, letter, *change, seen.as_ref()),
             Content::Support(notice) => support(&tenant, notice),
         }
+    }
+}
+
+/// What changed about how somebody signs in: for the subject, what and how, and in a sentence.
+fn told(change: Change) -> (&'static str, &'static str, &'static str) {
+    match change {
+        Change::Password => (
+            "password",
+            "was changed",
+            "The password was changed, and all other sessions have ended.",
+        ),
+        Change::FactorsReset => (
+            "second factors",
+            "were removed",
+            "An administrator removed the authenticator, the passkeys and the recovery codes, and all sessions have \
+             ended. The password is as it was.",
+        ),
+        Change::AuthenticatorAdded => (
+            "authenticator",
+            "was added",
+            "An authenticator was added; an earlier one counts no more. There are new recovery codes, and all other \
+             sessions have ended.",
+        ),
+        Change::AuthenticatorRemoved => {
+            ("authenticator", "was removed", "The authenticator was removed.")
+        }
+        Change::FirstPasskeyAdded => (
+            "passkeys",
+            "were changed",
+            "A passkey was added. There are new recovery codes, and all other sessions have ended.",
+        ),
+        Change::PasskeyAdded => ("passkeys", "were changed", "A passkey was added."),
+        Change::PasskeyRemoved => ("passkeys", "were changed", "A passkey was removed."),
+        Change::RecoveryCodesMade => (
+            "recovery codes",
+            "were made anew",
+            "There is a new set of recovery codes. The earlier ones count no more.",
+        ),
+    }
+}
+
+/// To a person: what changed about how they sign in, when, from where, and what to do if it was not them.
+fn changed(tenant: &str, letter: &Letter, change: Change, seen: Option<&Seen>) -> Parts {
+    let (what, how, sentence) = told(change);
+    let place = seen.map_or_else(String::new, |seen| {
+        let ip = seen.ip.as_deref().unwrap_or("an unknown address");
+        let device = seen.device.as_deref().unwrap_or("an unknown program");
+        format!(" from {ip} with {device}")
+    });
+    Parts {
+        subject: format!("Your {what} for {tenant} {how}"),
+        said: format!(
+            "This is about the account of {} at {tenant}. {sentence} It was done on {}{place}.",
+            plain(&letter.to),
+            readable(letter.created_ms)
+        ),
+        button: None,
+        closing: match change {
+            Change::Password => {
+                "If it was not you, ask for a new password at once, and tell your administrator."
+            }
+            Change::FactorsReset => {
+                "If you did not ask for it, choose a new password at once, and tell your administrator."
+            }
+            _ => {
+                "If it was not you, choose a new password at once, which ends all other sessions, and have your \
+                 administrator remove your second factors, so that only you add them again."
+            }
+        },
     }
 }
 
@@ -242,6 +293,10 @@ mod tests {
         MailedLink { token: "bkt_AAAA".to_owned(), expires_ms: 1_700_003_600_000 }
     }
 
+    fn notice() -> Content {
+        Content::Changed(Change::Password, None)
+    }
+
     fn compose() -> Compose {
         let from = "Acme <no-reply@example.com>".parse().expect("an address");
         Compose::new(from, "https://app.example.com/")
@@ -261,18 +316,45 @@ mod tests {
             assert!(written.page.contains(&format!("href=\"{url}\"")), "{}", written.page);
             assert!(written.text.contains("until 14 November 2023, 23:13 UTC"), "{}", written.text);
         }
-        let notice = compose().write(&letter(Content::PasswordChanged));
-        assert!(!notice.text.contains("http") && !notice.page.contains("href"));
+    }
+
+    #[test]
+    fn a_notice_says_what_when_from_where_and_what_to_do_and_leads_nowhere() {
+        let seen =
+            Seen { ip: Some("192.0.2.7".to_owned()), device: Some("Chrome on Linux".to_owned()) };
+        for (change, what) in [
+            (Change::Password, "The password was changed"),
+            (Change::AuthenticatorAdded, "An authenticator was added"),
+            (Change::AuthenticatorRemoved, "The authenticator was removed"),
+            (Change::FirstPasskeyAdded, "A passkey was added. There are new recovery codes"),
+            (Change::PasskeyAdded, "A passkey was added. It was done"),
+            (Change::PasskeyRemoved, "A passkey was removed"),
+            (Change::RecoveryCodesMade, "There is a new set of recovery codes"),
+        ] {
+            let notice = compose().write(&letter(Content::Changed(change, Some(seen.clone()))));
+            for text in [&notice.text, &notice.page] {
+                assert!(text.contains(what), "{text}");
+                let place = "It was done on 14 November 2023, 22:13 UTC from 192.0.2.7 with Chrome on Linux.";
+                assert!(text.contains(place), "{text}");
+                assert!(text.contains("If it was not you, "), "{text}");
+            }
+            assert!(!notice.text.contains("http") && !notice.page.contains("href"));
+        }
+        let unknown = Some(Seen { ip: None, device: None });
+        let notice = compose().write(&letter(Content::Changed(Change::Password, unknown)));
+        assert!(notice.text.contains("from an unknown address with an unknown program"));
+        let notice = compose().write(&letter(Content::Changed(Change::FactorsReset, None)));
+        assert!(notice.text.contains("An administrator removed") && notice.text.contains("UTC."));
     }
 
     #[test]
     fn a_name_cannot_become_markup_or_a_header() {
-        let message = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
+        let message = compose().message(&letter(notice())).expect("a mail");
         let raw = String::from_utf8(message.formatted()).expect("ASCII");
         let head = raw.split("\r\n\r\n").next().expect("a head");
         assert!(!head.lines().any(|line| line.starts_with("Bcc")), "{head}");
         assert!(head.contains("Auto-Submitted: auto-generated"), "{head}");
-        let written = compose().write(&letter(Content::PasswordChanged));
+        let written = compose().write(&letter(notice()));
         assert!(!written.page.contains("<script>"), "{}", written.page);
     }
 
@@ -282,8 +364,8 @@ mod tests {
             let raw = String::from_utf8(message.formatted()).expect("ASCII");
             raw.lines().find(|line| line.starts_with("Message-ID")).map(str::to_owned)
         };
-        let one = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
-        let other = compose().message(&letter(Content::PasswordChanged)).expect("a mail");
+        let one = compose().message(&letter(notice())).expect("a mail");
+        let other = compose().message(&letter(notice())).expect("a mail");
         assert!(id(one).is_some_and(|one| Some(one) == id(other)));
     }
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, Launcher, MailServer, PASSWORD, Tenant, TestClock, World, WorldOptions, eventually,
-    link_in, written,
+    Client, Device, LOCAL, Launcher, MailServer, PASSWORD, Tenant, TestClock, World, WorldOptions,
+    enrol, enrol_passkey, eventually, link_in, options, written,
 };
 
 const NEW: &str = "quite another horse";
@@ -299,6 +299,70 @@ fn without_a_mail_server_mails_are_files_that_only_the_node_can_read_and_go_with
     let words = ["tenant", "erase", "acme", "--force", "--reason", "it was asked for"];
     Launcher::on(&data).run(&words).expect(0);
     assert!(!folder.exists());
+}
+
+/// A mail that holds all of these; waits for it.
+fn mail_with(world: &World, tenant: &Tenant, parts: &[&str]) -> String {
+    eventually(&format!("a mail with {parts:?}"), || {
+        let is_it = |mail: &String| parts.iter().all(|part| mail.contains(part));
+        written(&world.dir, &tenant.id).into_iter().find(is_it)
+    })
+}
+
+#[test]
+fn whoever_changes_how_somebody_signs_in_is_told_of_to_them_with_time_and_place() {
+    const CHROME: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+                          Chrome/141.0.0.0 Safari/537.36";
+    let world = World::start();
+    let mut tenant = world.tenant("acme");
+    let place = "UTC from 127.0.0.1 with Chrome on Linux.";
+    let ann = tenant.owner.with_header("user-agent", CHROME);
+
+    let mut device = Device::new(1);
+    let added = enrol_passkey(&ann, &mut device);
+    let ann = ann.with_token(&added.str("/access_token"));
+    mail_with(&world, &tenant, &["A passkey was added. There are new recovery codes", place]);
+    let recovery = added.json()["recovery_codes"].clone();
+    let code = |at: usize| recovery[at].as_str().expect("a code").to_owned();
+
+    let mut further = Device::new(2);
+    let body = json!({"password": PASSWORD, "code": code(0)});
+    let begun = ann.post("/v1/me/passkeys/options", body, 200);
+    let body = json!({"name": "Phone", "credential": further.create(&options(&begun), LOCAL)});
+    let ann = ann.with_token(&ann.post("/v1/me/passkeys", body, 201).str("/access_token"));
+    mail_with(&world, &tenant, &["A passkey was added. It was done", place]);
+
+    let body = json!({"password": PASSWORD, "code": code(1)});
+    let renewed = ann.post("/v1/me/mfa/recovery-codes", body, 200).json();
+    let mail = mail_with(&world, &tenant, &["There is a new set of recovery codes", place]);
+    for secret in renewed["recovery_codes"].as_array().expect("codes") {
+        assert!(!mail.contains(secret.as_str().expect("a code")), "{mail}");
+    }
+    for (at, held) in [&device, &further].into_iter().enumerate() {
+        let body = json!({"password": PASSWORD, "code": renewed["recovery_codes"][at]});
+        let place = format!("/v1/me/passkeys/{}", held.id());
+        assert_eq!(ann.call("DELETE", &place, Some(&body)).status, 204);
+    }
+    mail_with(&world, &tenant, &["A passkey was removed.", place]);
+
+    let (ann, held) = enrol(&ann, world.now_ms());
+    mail_with(&world, &tenant, &["An authenticator was added", place]);
+    let body = json!({"password": PASSWORD, "code": held.recovery_code()});
+    assert_eq!(ann.call("DELETE", "/v1/me/mfa/totp", Some(&body)).status, 204);
+    mail_with(&world, &tenant, &["The authenticator was removed.", place]);
+
+    let body = json!({"current_password": PASSWORD, "new_password": NEW});
+    let opened = ann.patch("/v1/me/password", body, 200);
+    mail_with(&world, &tenant, &["The password was changed", place]);
+
+    // Who helps another keeps their own address to themselves.
+    tenant.owner = ann.with_token(&opened.str("/access_token"));
+    let (bob, id) = world.member_named(&tenant, "bob", "member");
+    enrol(&bob, world.now_ms());
+    tenant.owner.delete(&format!("/v1/members/{id}/mfa"), 204);
+    let told = ["To: bob@acme.example", "An administrator removed"];
+    let mail = mail_with(&world, &tenant, &told);
+    assert!(mail.contains("UTC.") && !mail.contains("127.0.0.1"), "{mail}");
 }
 
 #[test]

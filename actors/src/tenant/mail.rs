@@ -21,6 +21,7 @@ use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::invites::InviteRow;
 use crate::tenant::people::UserRow;
+use crate::tenant::sessions::own::device;
 use crate::tenant::state::Outbox;
 use crate::tenant::support;
 use crate::tenant::tickets::{MailedToken, Purpose, TicketRow};
@@ -45,6 +46,48 @@ pub enum About {
     FactorsReset(UserId),
     /// Somebody of the platform asks to look into the tenant, or may.
     Support(SupportId),
+    /// Something else about how a person signs in changed: says so, without a link.
+    Changed(UserId, Change),
+}
+
+/// What changed about how a person signs in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// The password.
+    Password,
+    /// An administrator took all second factors away.
+    FactorsReset,
+    /// There is an authenticator, and new recovery codes.
+    AuthenticatorAdded,
+    /// There is no authenticator any more.
+    AuthenticatorRemoved,
+    /// There is a passkey, the first second factor, and recovery codes.
+    FirstPasskeyAdded,
+    /// There is a further passkey.
+    PasskeyAdded,
+    /// A passkey is gone.
+    PasskeyRemoved,
+    /// There is a new set of recovery codes.
+    RecoveryCodesMade,
+}
+
+/// Where something was asked from, as the list of sessions names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The address.
+    pub ip: Option<String>,
+    /// The browser and system, as far as they are known. Not what a program says of itself: that is for whoever
+    /// asks to choose, and does not belong into a mail that people are to trust.
+    pub device: Option<String>,
+}
+
+impl Seen {
+    /// Where what runs was asked from.
+    fn of(cx: &Cx<'_, '_>) -> Self {
+        let origin = cx.origin();
+        let ip = origin.ip.map(|ip| ip.to_string());
+        Self { ip, device: origin.user_agent.as_deref().and_then(device) }
+    }
 }
 
 /// A waiting mail's row.
@@ -64,6 +107,9 @@ pub struct MailRow {
     pub attempts: u32,
     /// When it is due, Unix milliseconds.
     pub due_ms: u64,
+    /// Where what it tells of was asked from, if that is for its reader to know.
+    #[serde(default)]
+    pub seen: Option<Seen>,
 }
 
 /// Puts a mail into the outbox.
@@ -76,6 +122,9 @@ pub(crate) fn post(
     about: About,
     expires_ms: u64,
 ) -> Result<(), TenantError> {
+    // An administrator's own address is no matter of those they help; the audit log has it.
+    let is_own = matches!(about, About::PasswordChanged(_) | About::Changed(..));
+    let seen = is_own.then(|| Seen::of(cx));
     let outbox = cx.state().mail;
     if outbox.waiting >= limits::MAILS_MAX {
         return Err(TenantError::Busy);
@@ -89,6 +138,7 @@ pub(crate) fn post(
         expires_ms,
         attempts: 0,
         due_ms: now_ms,
+        seen,
     };
     cx.put(&Key::Mail { id: row.id }, &row)?;
     cx.state_mut().mail = Outbox { waiting: outbox.waiting + 1, due_ms: now_ms };
@@ -128,10 +178,8 @@ pub enum Content {
     Reset(MailedLink),
     /// Prove that this address is yours.
     Verify(MailedLink),
-    /// Your password was changed.
-    PasswordChanged,
-    /// An administrator took your second factors away.
-    FactorsReset,
+    /// Something about how you sign in changed.
+    Changed(Change, Option<Seen>),
     /// Somebody of the platform asks to look into the tenant, or may.
     Support(SupportNotice),
 }
@@ -212,8 +260,9 @@ fn letter(cx: &impl Reads, keys: &TenantKeys, row: MailRow) -> Result<Option<Let
         About::Verify(user, ticket) => {
             link(cx, keys, Purpose::Verify, user, ticket)?.map(Content::Verify)
         }
-        About::PasswordChanged(_) => Some(Content::PasswordChanged),
-        About::FactorsReset(_) => Some(Content::FactorsReset),
+        About::PasswordChanged(_) => Some(Content::Changed(Change::Password, row.seen)),
+        About::FactorsReset(_) => Some(Content::Changed(Change::FactorsReset, row.seen)),
+        About::Changed(_, change) => Some(Content::Changed(change, row.seen)),
         About::Support(session) => support::notice(cx, session)?.map(Content::Support),
     };
     let profile = cx.state().profile.as_ref();

@@ -10,7 +10,7 @@ use crate::limits;
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::TenantError;
-use crate::tenant::mail::{self, About};
+use crate::tenant::mail::{self, About, Change};
 use crate::tenant::members::{end_sessions, find_by_email};
 use crate::tenant::people::UserRow;
 use crate::tenant::sessions::unknown_account;
@@ -121,6 +121,15 @@ impl Command for ResetPassword {
 /// Tells a person that their password was changed, so that they hear of it if it was not them.
 pub(crate) fn notify_of_change(cx: &mut Cx<'_, '_>, user: &UserRow) -> Result<(), TenantError> {
     notify(cx, user, About::PasswordChanged(user.id))
+}
+
+/// Tells a person what they, or who claims to be them, changed about how they sign in.
+pub(crate) fn notify_of(
+    cx: &mut Cx<'_, '_>,
+    user: &UserRow,
+    change: Change,
+) -> Result<(), TenantError> {
+    notify(cx, user, About::Changed(user.id, change))
 }
 
 /// Tells a person what happened to how they sign in. What happened does not depend on it.

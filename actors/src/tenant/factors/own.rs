@@ -17,9 +17,11 @@ use crate::limits;
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
+use crate::tenant::mail::Change;
 use crate::tenant::members::end_sessions;
 use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::TenantView;
+use crate::tenant::recovery::notify_of;
 use crate::tenant::sessions::{Opened, opened, touch};
 
 /// What came of something that takes a second factor.
@@ -199,6 +201,7 @@ impl Command for ConfirmTotp {
         cx.put(&user_key, &user)?;
         cx.put(&session_key, &session)?;
         cx.audit(Draft::success(Self::NAME, user.named()).with("sessions_ended", ended));
+        notify_of(cx, &user, Change::AuthenticatorAdded)?;
         Ok(Confirmed { recovery_codes, opened: opened(cx, &user, &session)? })
     }
 }
@@ -250,6 +253,7 @@ impl Command for RemoveTotp {
         row.totp = None;
         keep_or_forget(cx, user.id, &row)?;
         cx.audit(Draft::success(Self::NAME, user.named()));
+        notify_of(cx, &user, Change::AuthenticatorRemoved)?;
         Ok(Checked::Done(()))
     }
 }
@@ -285,6 +289,7 @@ impl Command for RenewRecoveryCodes {
         row.recovery = recovery;
         cx.put(&Key::SecondFactors { user: user.id }, &row)?;
         cx.audit(Draft::success(Self::NAME, user.named()));
+        notify_of(cx, &user, Change::RecoveryCodesMade)?;
         Ok(Checked::Done(codes))
     }
 }

@@ -83,3 +83,14 @@ fn an_outbox_has_a_bound() {
     let refused = scene.run(&person(user, Role::Owner), RequestVerification);
     assert!(matches!(refused, Err(TenantError::Busy)));
 }
+
+#[test]
+fn a_row_of_a_release_that_did_not_say_from_where_is_read() {
+    #[derive(Serialize)]
+    struct Older(MailId, String, About, u64, u64, u32, u64);
+    let (_, user) = with_mail();
+    let id = MailId::new(1, [1; 10]);
+    let older = Older(id, "a@b.c".to_owned(), About::PasswordChanged(user), 1, 2, 3, 4);
+    let row: MailRow = value::decode(&value::encode(&older)).unwrap();
+    assert_eq!((row.id, row.due_ms, row.seen), (id, 4, None));
+}

@@ -77,7 +77,11 @@ fn a_link_ends_with_its_hour_and_with_a_change_of_password_or_rights() {
     assert!(matches!(reset(&mut scene, &link), Err(TenantError::BadLink)));
     let due = scene.ask(&NODE, ReadDueMail { limit: 10 }).unwrap();
     let notices = due.iter().filter_map(|due| due.letter.as_ref());
-    assert!(notices.into_iter().any(|letter| letter.content == Content::PasswordChanged));
+    assert!(
+        notices
+            .into_iter()
+            .any(|letter| matches!(letter.content, Content::Changed(Change::Password, Some(_))))
+    );
 }
 
 #[test]

@@ -197,7 +197,7 @@ pub struct SessionView {
 }
 
 /// The browser and the system that a `User-Agent` names, if it is one of a browser.
-fn device(user_agent: &str) -> Option<String> {
+pub(crate) fn device(user_agent: &str) -> Option<String> {
     let parsed = woothee::parser::Parser::new().parse(user_agent)?;
     let known = |name: &str| !name.is_empty() && name != woothee::woothee::VALUE_UNKNOWN;
     match (known(parsed.name), known(parsed.os)) {

@@ -21,9 +21,11 @@ use crate::tenant::error::{Conflict, TenantError};
 use crate::tenant::factors::own::{Checked, factor_needed, is_good, keep_or_forget, oneself};
 use crate::tenant::factors::recovery::{RecoveryCodes, SEED_BYTES};
 use crate::tenant::factors::{FactorsRow, Shown, factors_of, is_required};
+use crate::tenant::mail::Change;
 use crate::tenant::members::end_sessions;
 use crate::tenant::people::{Proof, SessionRow, UserRow};
 use crate::tenant::profile::check_name;
+use crate::tenant::recovery::notify_of;
 use crate::tenant::sessions::{Opened, opened, touch};
 
 /// Begins to enrol a passkey: answers what the browser has to be asked.
@@ -175,6 +177,8 @@ fn enrol(
     cx.put(&Key::SecondFactors { user: user.id }, &row)?;
     cx.put(&Key::Session { user: user.id, id: session.id }, &session)?;
     cx.audit(draft);
+    let is_first = recovery_codes.is_some();
+    notify_of(cx, &user, if is_first { Change::FirstPasskeyAdded } else { Change::PasskeyAdded })?;
     let opened = opened(cx, &user, &session)?;
     Ok(Enrolment::Done(Box::new(Enrolled { passkey: view, recovery_codes, opened })))
 }
@@ -245,6 +249,7 @@ impl Command for RemovePasskey {
         row.passkeys.held.retain(|held| held.id() != self.passkey);
         keep_or_forget(cx, user.id, &row)?;
         cx.audit(Draft::success(Self::NAME, user.named()).with("passkey", self.passkey));
+        notify_of(cx, &user, Change::PasskeyRemoved)?;
         Ok(Checked::Done(()))
     }
 }
