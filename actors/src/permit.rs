@@ -158,7 +158,7 @@ actions! {
     ReadExports = "exports:read", privileged, [Owner Admin], "See exports, and download what was written.";
     ReadHistory = "history:read", privileged, [Owner Admin], "Read what was, as of an earlier time.";
     ReadMembers = "members:read", plain, [Owner Admin Member Viewer], "List the people of the tenant.";
-    WriteMembers = "members:write", privileged, [Owner Admin], "Add people, change roles up to one's own.";
+    WriteMembers = "members:write", privileged, [Owner Admin], "Add people; change roles, end sessions and take second factors away up to one's own role.";
     RemoveMembers = "members:remove", privileged, [Owner Admin Member Viewer Customer], "Leave the tenant; owners and admins: remove people up to one's own role.";
     TransferTenant = "tenant:transfer", privileged, [Owner], "Make somebody else the owner in one's place.";
     ProvisionPeople = "scim:write", privileged, [Owner Admin], "Have a directory add, change and remove people and teams over SCIM, never owners; an API key with this alone gives roles up to member.";

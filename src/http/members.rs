@@ -8,6 +8,7 @@ use actors::tenant::invites::{CreateInvite, InviteView};
 use actors::tenant::members::adding::{CheckNewMember, RefuseMember};
 use actors::tenant::members::{AddMember, ChangeRole, ListMembers, ReadMember, RemoveMember};
 use actors::tenant::people::MemberView;
+use actors::tenant::sessions::others::EndMemberSessions;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use storage::id::UserId;
@@ -77,6 +78,15 @@ pub const ROUTES: &[Route] = &[
         || web::delete().to(reset_mfa),
     )
     .summary("Remove all second factors of somebody who lost them; their sessions end and they are told by mail")
+    .answers_nothing(),
+    Route::new(
+        Verb::Delete,
+        "/v1/members/{member}/sessions",
+        "members.end-sessions",
+        Access::Tenant(WriteMembers::ROW),
+        || web::delete().to(end_sessions),
+    )
+    .summary("End all sessions of a person whose role is at most one's own; they may sign in again")
     .answers_nothing(),
 ];
 
@@ -173,6 +183,14 @@ async fn reset_mfa(
     At(user): At<UserId>,
 ) -> Result<HttpResponse, Problem> {
     allowed.command(ResetFactors { user }).await?;
+    Ok(answer::no_content())
+}
+
+async fn end_sessions(
+    allowed: Allowed<WriteMembers>,
+    At(user): At<UserId>,
+) -> Result<HttpResponse, Problem> {
+    allowed.command(EndMemberSessions { user }).await?;
     Ok(answer::no_content())
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::kit::{Client, PASSWORD, Reply, TestClock, World, WorldOptions, at_once, raw};
+use crate::kit::{Client, PASSWORD, Reply, TestClock, World, WorldOptions, api_key, at_once, raw};
 
 fn sign_up_body(slug: &str, email: &str, password: &str) -> Value {
     json!({"tenant": {"slug": slug, "name": "A tenant"}, "email": email, "password": password})
@@ -83,6 +83,49 @@ fn nobody_gives_a_role_above_their_own_or_touches_a_person_who_has_one() {
     add(&admin, "x6", "admin", 201);
     let listed = acme.owner.get("/v1/members", 200).json();
     assert_eq!(listed["items"].as_array().map(Vec::len), Some(4), "{listed}");
+}
+
+#[test]
+fn who_has_no_lower_role_ends_the_sessions_of_another_and_all_of_them_at_once() {
+    let world = World::start();
+    let acme = world.tenant("acme");
+    let (admin, admin_id) = world.member_named(&acme, "admin", "admin");
+    let (bob, bob_id) = world.member_named(&acme, "bob", "member");
+    let at = |id: &str| format!("/v1/members/{id}/sessions");
+    for (by, id) in [(&admin, &acme.owner_id), (&bob, &bob_id), (&bob, &admin_id)] {
+        assert_eq!(by.delete(&at(id), 403).problem(), "forbidden");
+    }
+    acme.owner.get("/v1/me", 200);
+
+    let cookie = world.browser("acme", "bob@acme.example");
+    let body = json!({"tenant": "acme", "email": "bob@acme.example", "password": PASSWORD});
+    let refresh = world.client.post("/v1/auth/sign-in", body, 200).str("/refresh_token");
+    let key = api_key(&bob, &["forms:read"]).0;
+    for client in [&bob, &cookie] {
+        client.get("/v1/me", 200);
+    }
+    admin.delete(&at(&bob_id), 204);
+    for client in [&bob, &cookie] {
+        client.get("/v1/me", 401);
+    }
+    world.client.post("/v1/auth/refresh", json!({"refresh_token": refresh}), 401);
+    key.get("/v1/forms", 200);
+    // There is nothing left to end, and nothing to write down.
+    admin.delete(&at(&bob_id), 204);
+    world.sign_in("acme", "bob@acme.example").get("/v1/me", 200);
+
+    let log = |outcome: &str| {
+        let place = format!("/v1/audit?action=member.sessions_end&outcome={outcome}");
+        acme.owner.get(&place, 200).json()
+    };
+    assert_eq!(log("refused")["items"][0]["target"]["id"], acme.owner_id);
+    let log = log("success");
+    assert_eq!(log["items"].as_array().map(Vec::len), Some(1), "{log}");
+    let entry = &log["items"][0];
+    assert_eq!((&entry["actor"]["id"], &entry["target"]["id"]), (&json!(admin_id), &json!(bob_id)));
+    assert_eq!((&entry["outcome"], &entry["detail"]["sessions"]), (&json!("success"), &json!(3)));
+    acme.owner.delete(&at(&admin_id), 204);
+    admin.get("/v1/me", 401);
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::tenant::profile::TenantView;
 
 pub mod challenge;
 pub mod cookie;
+pub mod others;
 pub mod own;
 pub mod passkey;
 
