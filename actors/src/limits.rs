@@ -114,6 +114,8 @@ pub const SECRETS_MAX: usize = 4;
 pub const SESSIONS_MAX: usize = 50;
 /// API keys one tenant may have.
 pub const API_KEYS_MAX: usize = 500;
+/// API keys of one person that have not ended. Keys that have ended make room for new ones.
+pub const API_KEYS_EACH_MAX: usize = 50;
 /// How long an API key lasts when nobody says: 90 days.
 pub const API_KEY_MS_DEFAULT: u64 = 90 * 24 * 60 * 60 * 1000;
 /// How long an API key may last: 365 days.

@@ -88,6 +88,7 @@ kinds! {
     TOO_MANY_SECRETS: "too-many-secrets", CONFLICT, "Too many active secrets", "Remove an old secret of the integration first.";
     INTEGRATION_DISABLED: "integration-disabled", CONFLICT, "The integration is switched off", "Switch it on first.";
     TOO_MANY_API_KEYS: "too-many-api-keys", CONFLICT, "Too many API keys", "As many API keys as a tenant may have are there. Revoke one that nobody uses.";
+    TOO_MANY_OWN_API_KEYS: "too-many-own-api-keys", CONFLICT, "Too many API keys of your own", "A person has up to 50 API keys that have not ended. Revoke one that is not used any more.";
     TOO_MANY_SUPPORT_SESSIONS: "too-many-support-sessions", CONFLICT, "Too many support sessions", "As many support sessions as a tenant keeps at once wait or are open. End some first.";
     SUPPORT_NOT_OPEN: "support-not-open", CONFLICT, "The support session is not open", "It waits to be approved, was refused or ended, or has run out. Read how far it is; ask for a new one.";
     SUPPORT_DECIDED: "support-decided", CONFLICT, "The support session is not waiting", "It was approved or refused before, was ended, or has run out. An open one can be ended.";
@@ -328,6 +329,7 @@ impl From<Conflict> for &'static Kind {
             Conflict::TooManySecrets => Kind::TOO_MANY_SECRETS,
             Conflict::IntegrationDisabled => Kind::INTEGRATION_DISABLED,
             Conflict::TooManyApiKeys => Kind::TOO_MANY_API_KEYS,
+            Conflict::TooManyOwnApiKeys => Kind::TOO_MANY_OWN_API_KEYS,
             Conflict::TooManySupportSessions => Kind::TOO_MANY_SUPPORT_SESSIONS,
             Conflict::SupportNotOpen => Kind::SUPPORT_NOT_OPEN,
             Conflict::SupportDecided => Kind::SUPPORT_DECIDED,

@@ -44,6 +44,8 @@ pub enum Conflict {
     TooManyExports,
     /// As many API keys as a tenant may have are there.
     TooManyApiKeys,
+    /// As many API keys as a person may have are there.
+    TooManyOwnApiKeys,
     /// As many support sessions as a tenant keeps wait or are open.
     TooManySupportSessions,
     /// The support session waits, was refused, was ended or has run out.

@@ -3,7 +3,7 @@
 //! Use is noted once a day and key, so that reading with a key does not write: whoever proves a key asks
 //! for the note when the row does not have today yet.
 //!
-//! Refuses: scopes that who makes or changes a key does not have, an end that lies too far ahead, and to
+//! Refuses: more keys than a person or a tenant may have, scopes that who makes or changes a key does not have, an end that lies too far ahead, and to
 //! bring a key back that has ended.
 
 use serde::Deserialize;
@@ -119,6 +119,33 @@ fn owned(scopes: Scopes) -> Vec<String> {
     scopes.names().map(str::to_owned).collect()
 }
 
+/// Makes sure that one more key of that person fits. Theirs that have ended go, oldest first, where they take the
+/// place.
+fn make_room(cx: &mut Cx<'_, '_>, creator: UserId) -> Result<(), TenantError> {
+    // Twice the bound: a release that lowers it still sees all that an older one left.
+    let scan = Scan { limit: 2 * limits::API_KEYS_MAX, ..Scan::all(ApiKeyRow::all()) };
+    let rows = cx.rows(&scan)?;
+    let mut own = Vec::new();
+    for (_, bytes) in &rows {
+        let row: ApiKeyRow = value::decode(bytes)?;
+        if row.created_by == creator {
+            own.push(row);
+        }
+    }
+    let surplus = (own.len() + 1).saturating_sub(limits::API_KEYS_EACH_MAX);
+    let now_ms = cx.now_ms();
+    let (ended, living): (Vec<_>, Vec<_>) =
+        own.into_iter().partition(|row| row.expires_ms <= now_ms);
+    if living.len() >= limits::API_KEYS_EACH_MAX {
+        return Err(TenantError::Conflict(Conflict::TooManyOwnApiKeys));
+    }
+    let going = &ended[..surplus.min(ended.len())];
+    if rows.len() - going.len() >= limits::API_KEYS_MAX {
+        return Err(TenantError::Conflict(Conflict::TooManyApiKeys));
+    }
+    going.iter().try_for_each(|row| cx.delete(&ApiKeyRow::key(row.id)))
+}
+
 /// Makes an API key. The answer has its text; no other ever does.
 #[derive(Debug)]
 pub struct CreateApiKey {
@@ -145,10 +172,7 @@ impl Command for CreateApiKey {
             Some(text) => take_end(cx, text)?,
             None => now_ms.saturating_add(limits::API_KEY_MS_DEFAULT),
         };
-        let scan = Scan { limit: limits::API_KEYS_MAX, ..Scan::all(ApiKeyRow::all()) };
-        if cx.rows(&scan)?.len() >= limits::API_KEYS_MAX {
-            return Err(TenantError::Conflict(Conflict::TooManyApiKeys));
-        }
+        make_room(cx, created_by)?;
         let id = cx.new_id();
         let key = PresentedKey::new(cx.tenant(), id, cx.random());
         let row = ApiKeyRow {

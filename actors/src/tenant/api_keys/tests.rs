@@ -260,12 +260,51 @@ fn members_see_and_revoke_their_own_keys_and_administrators_all() {
 #[test]
 fn a_tenant_has_a_bounded_number_of_keys() {
     let mut scene = Scene::new();
-    let owner = person(scene.add("owner@example.org", Role::Owner), Role::Owner);
-    for _ in 0..limits::API_KEYS_MAX {
-        scene.run(&owner, create(&["forms:read"])).unwrap();
+    for at in 0..limits::API_KEYS_MAX / limits::API_KEYS_EACH_MAX {
+        let user = scene.add(&format!("owner{at}@example.org"), Role::Owner);
+        for _ in 0..limits::API_KEYS_EACH_MAX {
+            scene.run(&person(user, Role::Owner), create(&["forms:read"])).unwrap();
+        }
     }
-    let one_more = scene.run(&owner, create(&["forms:read"]));
+    let other = person(scene.add("other@example.org", Role::Owner), Role::Owner);
+    let one_more = scene.run(&other, create(&["forms:read"]));
     assert!(matches!(one_more, Err(TenantError::Conflict(Conflict::TooManyApiKeys))));
+}
+
+#[test]
+fn a_person_has_a_bounded_number_of_keys_and_those_that_ended_or_were_revoked_do_not_count() {
+    let mut scene = Scene::new();
+    let ann = person(scene.add("ann@example.org", Role::Owner), Role::Owner);
+    let bob = person(scene.add("bob@example.org", Role::Member), Role::Member);
+    let make = |scene: &mut Scene, who: &Principal, body: CreateApiKeyBody| {
+        scene.run(who, CreateApiKey { body }).map(|made| made.id)
+    };
+    let usual = || create(&["forms:read"]).body;
+    let short = |scene: &Scene| CreateApiKeyBody {
+        expires_at: Some(rfc3339(scene.now_ms + 1_000)),
+        ..usual()
+    };
+    let mut ids = Vec::new();
+    for _ in 0..limits::API_KEYS_EACH_MAX {
+        let body = if ids.len() < 3 { short(&scene) } else { usual() };
+        ids.push(make(&mut scene, &ann, body).unwrap());
+        scene.now_ms += 1;
+    }
+    let refused = make(&mut scene, &ann, usual());
+    assert!(matches!(refused, Err(TenantError::Conflict(Conflict::TooManyOwnApiKeys))));
+    make(&mut scene, &bob, usual()).unwrap();
+
+    // The oldest of those that ended makes room; what others made stays.
+    scene.now_ms += 1_000;
+    make(&mut scene, &ann, usual()).unwrap();
+    assert!(!scene.has(&ApiKeyRow::key(ids[0])) && scene.has(&ApiKeyRow::key(ids[1])));
+    for _ in 0..2 {
+        make(&mut scene, &ann, usual()).unwrap();
+    }
+    let refused = make(&mut scene, &ann, usual());
+    assert!(matches!(refused, Err(TenantError::Conflict(Conflict::TooManyOwnApiKeys))));
+    scene.run(&ann, RevokeApiKey { id: ids[3], if_match: None }).unwrap();
+    make(&mut scene, &ann, usual()).unwrap();
 }
 
 #[test]
