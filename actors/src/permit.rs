@@ -189,6 +189,7 @@ actions! {
     WriteTenants = "platform-tenants:write", privileged, [PlatformAdmin], "Create, suspend and resume tenants, change plans.";
     ReadSupportAsked = "platform-support:read", privileged, [PlatformAdmin], "See support sessions that were asked for.";
     AskSupport = "platform-support:write", privileged, [PlatformAdmin], "Ask to look into a tenant, in its own log and for a while; end that.";
+    ReadPlatformAudit = "platform-audit:read", privileged, [PlatformAdmin], "Read the platform's own audit log.";
     VerifyAudit = "platform-audit:verify", privileged, [PlatformAdmin], "Verify any tenant's audit chain.";
     SignIn = "auth:sign-in", plain, [], "Prove who one is; needs no role.";
     ReceiveWebhook = "hooks:receive", plain, [], "Deliver a webhook; proven by its signature.";

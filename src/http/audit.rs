@@ -1,13 +1,15 @@
-//! A tenant's audit log, to its own people. It can be read and checked, never changed: there is no
+//! A tenant's audit log, to its own people, and the platform's own, to platform administrators. It can be read and checked, never changed: there is no
 //! other method on these paths.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use actors::audit::entry::{Entry, Outcome};
 use actors::audit::feed;
 use actors::audit::verify::{AuditReport, FirstBad};
-use actors::permit::{Action as _, ReadAudit, ReadFormAudit};
+use actors::call::Paging;
+use actors::permit::{Action as _, ReadAudit, ReadFormAudit, ReadPlatformAudit};
 use actors::tenant::audit::{AuditFilter, AuditList, ListAudit, ListFormAudit, ReadEntry};
 use actors::tenant::error::FieldError;
+use actors::tenant::platform::OfPlatform;
 use serde::Deserialize;
 use storage::id::FormId;
 use time::OffsetDateTime;
@@ -20,26 +22,29 @@ use crate::http::extract::{At, Paged, Query};
 use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
+/// What a list takes: [`Conditions`], and which page.
+const CONDITIONS: &[&str] = &[
+    "action",
+    "actor",
+    "target_kind",
+    "target",
+    "form",
+    "outcome",
+    "from",
+    "to",
+    "request_id",
+    "sort",
+    "limit",
+    "cursor",
+];
+
 /// The routes of this file.
 pub const ROUTES: &[Route] = &[
     Route::new(Verb::Get, "/v1/audit", "audit.list", Access::Tenant(ReadAudit::ROW), || {
         web::get().to(list)
     })
     .summary("The tenant's audit log, newest entry first")
-    .query(&[
-        "action",
-        "actor",
-        "target_kind",
-        "target",
-        "form",
-        "outcome",
-        "from",
-        "to",
-        "request_id",
-        "sort",
-        "limit",
-        "cursor",
-    ])
+    .query(CONDITIONS)
     .answers_page::<Entry>(),
     Route::new(
         Verb::Get,
@@ -65,6 +70,25 @@ pub const ROUTES: &[Route] = &[
     .summary("One form's part of the audit log")
     .query(&["sort", "limit", "cursor"])
     .answers_page::<Entry>(),
+    Route::new(
+        Verb::Get,
+        "/v1/platform/audit",
+        "platform.list-audit",
+        Access::Tenant(ReadPlatformAudit::ROW),
+        || web::get().to(list_platform),
+    )
+    .summary("The platform's own audit log, newest entry first: what its administrators and the node did")
+    .query(CONDITIONS)
+    .answers_page::<Entry>(),
+    Route::new(
+        Verb::Get,
+        "/v1/platform/audit/{seq}",
+        "platform.read-audit",
+        Access::Tenant(ReadPlatformAudit::ROW),
+        || web::get().to(read_platform),
+    )
+    .summary("One entry of the platform's own audit log")
+    .answers::<Entry>(200),
 ];
 
 /// In which order.
@@ -101,6 +125,11 @@ struct Order {
 }
 
 impl Conditions {
+    fn list(self, paging: Paging) -> Result<ListAudit, Problem> {
+        let oldest_first = self.sort == Sort::OldestFirst;
+        Ok(ListAudit { filter: self.filter()?, paging, oldest_first })
+    }
+
     fn filter(self) -> Result<AuditFilter, Problem> {
         let (from, until) = (instant("query/from", self.from), instant("query/to", self.to));
         let (from_ms, until_ms) = match (from, until) {
@@ -143,9 +172,15 @@ async fn list(
     Query(conditions): Query<Conditions>,
     Paged(paging): Paged,
 ) -> Result<HttpResponse, Problem> {
-    let oldest_first = conditions.sort == Sort::OldestFirst;
-    let filter = conditions.filter()?;
-    page(&allowed, ListAudit { filter, paging, oldest_first }).await
+    page(&allowed, conditions.list(paging)?).await
+}
+
+async fn list_platform(
+    allowed: Allowed<ReadPlatformAudit>,
+    Query(conditions): Query<Conditions>,
+    Paged(paging): Paged,
+) -> Result<HttpResponse, Problem> {
+    page(&allowed, OfPlatform(conditions.list(paging)?)).await
 }
 
 async fn list_form(
@@ -173,6 +208,16 @@ async fn read(
     At(seq): At<u64>,
 ) -> Result<HttpResponse, Problem> {
     let found = allowed.ask(ReadEntry { seq }).await?;
+    let document = feed::read(allowed.store(), allowed.tenant(), seq, found).await?;
+    Ok(answer::document(&request, document))
+}
+
+async fn read_platform(
+    request: HttpRequest,
+    allowed: Allowed<ReadPlatformAudit>,
+    At(seq): At<u64>,
+) -> Result<HttpResponse, Problem> {
+    let found = allowed.ask(OfPlatform(ReadEntry { seq })).await?;
     let document = feed::read(allowed.store(), allowed.tenant(), seq, found).await?;
     Ok(answer::document(&request, document))
 }

@@ -237,3 +237,48 @@ fn a_token_is_for_who_asked_and_for_that_tenant() {
     // The token opens nothing of the platform's.
     assert_eq!(support.call("GET", "/v1/platform/tenants", None).status, 403);
 }
+
+#[test]
+fn the_platforms_own_log_says_who_asked_to_look_where_and_why_to_its_administrators_only() {
+    let world = World::start();
+    let tenant = world.tenant("acme");
+    let platform = world.platform_admin();
+    let asked = ask_support(&platform, &tenant, &[], false);
+    let support = platform.with_token(&asked.str("/access_token"));
+    let place = "/v1/platform/audit?action=support.ask&limit=1";
+    let page = platform.get(place, 200).json();
+    let entry = &page["items"][0];
+    assert_eq!(entry["actor"]["email"], "root@platform.example");
+    assert_eq!(
+        (&entry["target"]["kind"], &entry["target"]["id"]),
+        (&json!("tenant"), &json!(tenant.id))
+    );
+    let detail = &entry["detail"];
+    assert_eq!((&detail["reason"], &detail["ticket"]), (&json!("a walk"), &json!("CASE-1")));
+    assert_eq!(detail["support"], json!(asked.str("/id")));
+    let one = platform.get(&format!("/v1/platform/audit/{}", entry["seq"]), 200).json();
+    assert_eq!(&one, entry);
+    platform.get("/v1/platform/audit/999999999", 404);
+
+    // Oldest first, page by page, it is the whole chain.
+    let (mut seqs, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let place = format!("/v1/platform/audit?sort=seq&limit=3{cursor}");
+        let page = platform.get(&place, 200).json();
+        let items = page["items"].as_array().expect("a list");
+        seqs.extend(items.iter().map(|entry| entry["seq"].as_u64().expect("a number")));
+        let Some(next) = page["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seqs, (1..=seqs.len() as u64).collect::<Vec<_>>());
+    assert!(seqs.len() > 3, "{seqs:?}");
+
+    for client in [&tenant.owner, &support] {
+        for place in [place, "/v1/platform/audit/1"] {
+            assert_eq!(client.get(place, 403).problem(), "forbidden", "{place}");
+        }
+    }
+    assert_eq!(platform.get("/v1/audit", 403).problem(), "forbidden");
+    let wrong = platform.get("/v1/platform/audit?tenant=acme", 422);
+    assert_eq!(wrong.str("/errors/0/pointer"), "query/tenant");
+}

@@ -9,7 +9,9 @@ use std::marker::PhantomData;
 use storage::id::{BackupId, DrillId, TenantId};
 
 use crate::audit::entry::{Draft, Named};
-use crate::permit::{Action, VerifyAudit, WriteTenants};
+use crate::call::Paging;
+use crate::permit::{Action, ReadAudit, ReadPlatformAudit, VerifyAudit, WriteTenants};
+use crate::tenant::audit::{AuditFilter, AuditList, AuditPage};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
 use crate::tenant::error::TenantError;
 
@@ -31,6 +33,34 @@ impl<A: Action> Query for CheckStanding<A> {
     /// The session was checked before this runs, as for every message of a person.
     fn run(self, _: &mut ReadCx<'_>) -> Result<(), TenantError> {
         Ok(())
+    }
+}
+
+/// A look at the platform's own audit log, as a tenant's people look at theirs.
+#[derive(Debug, Clone)]
+pub struct OfPlatform<Q>(pub Q);
+
+impl<Q: Query<Action = ReadAudit>> Query for OfPlatform<Q> {
+    type Action = ReadPlatformAudit;
+    type Reply = Q::Reply;
+
+    fn run(self, cx: &mut ReadCx<'_>) -> Result<Q::Reply, TenantError> {
+        self.0.run(cx)
+    }
+}
+
+impl<Q> AuditList for OfPlatform<Q>
+where
+    Q: AuditList + Query<Action = ReadAudit, Reply = AuditPage>,
+{
+    fn filter(&self) -> AuditFilter {
+        self.0.filter()
+    }
+    fn paging(&mut self) -> &mut Paging {
+        self.0.paging()
+    }
+    fn is_oldest_first(&self) -> bool {
+        self.0.is_oldest_first()
     }
 }
 
