@@ -26,6 +26,7 @@ pub mod customer_key;
 pub mod erasure;
 pub mod keys;
 pub mod local;
+pub mod platform_admins;
 pub mod portable;
 pub mod restore;
 pub mod tenants;
@@ -80,6 +81,11 @@ pub enum ControlCommand {
     CreatePlatformAdmin {
         /// Who.
         person: Person,
+    },
+    /// Removes a platform administrator, but not the last.
+    RemovePlatformAdmin {
+        /// Their e-mail address.
+        email: String,
     },
     /// Verifies audit chains in the store.
     VerifyAudit {
@@ -175,6 +181,8 @@ pub enum ControlReply {
     Tenants(Vec<TenantLine>),
     /// A person, as the members list shows them.
     User(serde_json::Value),
+    /// A platform administrator who was removed.
+    AdminRemoved(platform_admins::AdminRemoved),
     /// Reports on audit chains.
     Audit {
         /// Whether every chain verifies.
@@ -318,6 +326,7 @@ pub async fn execute(app: &App, command: ControlCommand) -> Result<ControlReply,
         ControlCommand::CreatePlatformAdmin { person } => {
             create_user(app, TenantId::PLATFORM, person, Role::PlatformAdmin).await
         }
+        ControlCommand::RemovePlatformAdmin { email } => platform_admins::remove(app, email).await,
         ControlCommand::VerifyAudit { tenant } => verify(app, tenant).await,
         ControlCommand::RestoreTenant { tenant, at, into, sanitise } => {
             restore::begin(app, &tenant, at, into, sanitise).await

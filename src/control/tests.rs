@@ -35,6 +35,7 @@ fn every_command_reads_back_as_it_was_written() {
         ControlCommand::ResumeTenant { tenant: tenant() },
         ControlCommand::CreateUser { tenant: tenant(), person: person(), role: Role::Viewer },
         ControlCommand::CreatePlatformAdmin { person: person() },
+        ControlCommand::RemovePlatformAdmin { email: "root@acme.example".to_owned() },
         ControlCommand::VerifyAudit { tenant: None },
         ControlCommand::ExportTenant {
             tenant: tenant(),

@@ -76,7 +76,7 @@ pub(crate) async fn admit(
             }
             match context.grant.get() {
                 Some(grant) if grant.support().is_some() => {
-                    record::support(app, request, context, grant).await
+                    record::support_use(app, request, context, grant).await
                 }
                 _ => Ok(()),
             }

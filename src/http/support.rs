@@ -10,9 +10,11 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use actors::call::{Answered, Origin};
 use actors::permit::{
     Action as _, AskSupport, DecideSupport, Grant, Permit, ReadSupport, ReadSupportAsked,
+    SupportPrincipal,
 };
 use actors::tenant::api_keys::text::PresentedSupport;
 use actors::tenant::error::TenantError;
+use actors::tenant::platform::admins::IsPlatformAdmin;
 use actors::tenant::support::asking::{
     AskForSupport, BeginSupport, EndSupport, FindSupport, FindSupportAsked, IssueSupportToken,
     ListSupportAsked, RecordSupportAct, SupportAct, SupportAsked, SupportAskedView,
@@ -31,7 +33,7 @@ use crate::http::answer;
 use crate::http::app::App;
 use crate::http::cookies::door_or_platform;
 use crate::http::extract::{At, Json, Paged};
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 use crate::http::routes::{Access, Route, Verb};
 
 /// The routes of this file.
@@ -280,7 +282,7 @@ async fn end(
     let asked = allowed.command(record).await?.reply;
     let door = app.tenants.find(asked.tenant).await?;
     let permit = reaching.into_permit().reach_in(asked.tenant);
-    door.command(permit, origin, None, EndSupport { id }).await?;
+    door.command(permit, origin, None, EndSupport { id, is_removal: false }).await?;
     Ok(answer::no_content())
 }
 
@@ -344,4 +346,18 @@ pub(crate) async fn prove(
             proven => proven?,
         };
     Ok(proven.map(|(principal, ends_ms)| (Grant::of_support(door.tenant(), principal), ends_ms)))
+}
+
+/// Makes sure that who asked for a session still runs the platform: a tenant cannot know, so the platform's own
+/// compartment is asked for each use, whatever was proven before.
+///
+/// # Errors
+/// [`Kind::INVALID_TOKEN`] if they do not, and those of a platform that cannot answer now.
+pub(crate) async fn check_admin(app: &App, support: &SupportPrincipal) -> Result<(), Problem> {
+    let platform = app.tenants.find(TenantId::PLATFORM).await?;
+    let permit = Permit::anonymous(TenantId::PLATFORM);
+    match platform.query(permit, IsPlatformAdmin { user: support.admin }).await? {
+        true => Ok(()),
+        false => Err(Problem::new(Kind::INVALID_TOKEN)),
+    }
 }

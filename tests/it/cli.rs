@@ -124,6 +124,10 @@ fn exercise_people(bench: &Bench, slug: &str) {
         ["platform-admin", "create", "--email", &email, "--password-file", &bench.password_file];
     let told = bench.quietly(&words).stdout;
     assert!(told.contains(&email) && told.contains("enrol a second factor"), "{told}");
+    let removed = bench.json(&["platform-admin", "remove", "--email", &email]);
+    assert_eq!((&removed["email"], &removed["sessions_ended"]), (&json!(email), &json!(0)));
+    let told = bench.refused(&["platform-admin", "remove", "--email", &email], 1);
+    assert!(told.contains("no platform administrator"), "{told}");
 }
 
 /// Every command that only looks at histories.

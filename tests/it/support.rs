@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Client, TestClock, World, WorldOptions, ask_support, name_schema, support_session,
+    Client, Launcher, TestClock, World, WorldOptions, ask_support, name_schema, support_session,
 };
 
 /// The actions in a log, oldest first, with who acted.
@@ -281,4 +281,62 @@ fn the_platforms_own_log_says_who_asked_to_look_where_and_why_to_its_administrat
     assert_eq!(platform.get("/v1/audit", 403).problem(), "forbidden");
     let wrong = platform.get("/v1/platform/audit?tenant=acme", 422);
     assert_eq!(wrong.str("/errors/0/pointer"), "query/tenant");
+}
+
+#[test]
+fn who_is_removed_from_the_platform_is_out_of_every_tenant_at_once_and_the_last_one_stays() {
+    let world = World::start();
+    let (acme, bobs) = (world.tenant("acme"), world.tenant("bob"));
+    let platform = world.platform_admin();
+    let email = "second@platform.example";
+    let second = world.enrol("platform", email, &world.new_platform_admin(email));
+    let open = |tenant| {
+        let asked = ask_support(&second, tenant, &[], false);
+        (second.with_token(&asked.str("/access_token")), asked.str("/id"))
+    };
+    let ((in_acme, id), (in_bobs, bobs_id)) = (open(&acme), open(&bobs));
+    let waiting = ask_support(&second, &acme, &[], true).str("/id");
+    let root = platform.with_token(&ask_support(&platform, &acme, &[], false).str("/access_token"));
+    for client in [&in_acme, &in_bobs, &root] {
+        client.get("/v1/tenant", 200);
+    }
+    // A tenant that cannot be told: what its own row says is not what counts.
+    let place = format!("/v1/platform/tenants/{}", bobs.id);
+    platform.post(&format!("{place}/suspend"), json!({"reason": "to be out of reach"}), 200);
+
+    let launcher = Launcher::on(&world.dir);
+    let words = ["platform-admin", "remove", "--email", email, "--json"];
+    let removed = launcher.run(&words).expect(0).json();
+    assert_eq!((&removed["support_ended"], &removed["sessions_ended"]), (&json!(2), &json!(1)));
+    assert_eq!(removed["tenants_not_told"], json!([bobs.id]));
+    platform.act(&format!("{place}/resume"), 200);
+
+    assert_eq!(second.get("/v1/platform/tenants", 401).problem(), "invalid-token");
+    for client in [&in_acme, &in_bobs] {
+        for place in ["/v1/tenant", "/v1/api-keys"] {
+            assert_eq!(client.get(place, 401).problem(), "invalid-token", "{place}");
+        }
+    }
+    for id in [&id, &waiting] {
+        let session = acme.owner.get(&format!("/v1/support-sessions/{id}"), 200);
+        assert_eq!(session.str("/state"), "ended");
+    }
+    let entry = acme.owner.get("/v1/audit?action=support.end&limit=1", 200).json();
+    let entry = &entry["items"][0];
+    assert_eq!(
+        (&entry["actor"]["kind"], &entry["target"]["email"]),
+        (&json!("system"), &json!(email))
+    );
+    assert_eq!(entry["detail"]["reason"], "administrator-removed");
+    let left = bobs.owner.get(&format!("/v1/support-sessions/{bobs_id}"), 200);
+    assert_eq!(left.str("/state"), "open");
+    root.get("/v1/tenant", 200);
+
+    let words = ["platform-admin", "remove", "--email", "root@platform.example"];
+    let refused = launcher.run(&words).expect(1).stderr;
+    assert!(refused.contains("the last platform administrator"), "{refused}");
+    let place = "/v1/platform/audit?action=platform_admin.remove&outcome=success";
+    let log = platform.get(place, 200).json();
+    assert_eq!(log["items"].as_array().map(Vec::len), Some(1), "{log}");
+    assert_eq!(log["items"][0]["target"]["email"], email);
 }

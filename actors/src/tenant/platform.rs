@@ -15,6 +15,8 @@ use crate::tenant::audit::{AuditFilter, AuditList, AuditPage};
 use crate::tenant::cx::{Command, Cx, Query, ReadCx};
 use crate::tenant::error::TenantError;
 
+pub mod admins;
+
 /// Proves that the caller's session is still good, before an answer that no tenant gives.
 pub struct CheckStanding<A> {
     action: PhantomData<fn() -> A>,

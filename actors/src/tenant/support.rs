@@ -6,6 +6,9 @@
 //! `actors::permit`; forms with an access list stay closed. The platform's compartment keeps what was asked for,
 //! in its own log too.
 //!
+//! Whether who asked still runs the platform no tenant can know: the edge asks the platform's compartment for each use
+//! ([`IsPlatformAdmin`](crate::tenant::platform::admins::IsPlatformAdmin)).
+//!
 //! Refuses: a session that waits, was refused, was ended or has run out, and any other administrator than the one
 //! who asked.
 

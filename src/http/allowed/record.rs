@@ -9,6 +9,7 @@ use actors::tenant::platform::CheckStanding;
 use crate::http::app::App;
 use crate::http::problem::{Kind, Problem};
 use crate::http::request::RequestContext;
+use crate::http::support;
 
 /// Has the tenant check that the credential still stands, and write down that a privileged capability
 /// was refused; says what to answer. Whose rights changed is told so, not that they are forbidden.
@@ -19,6 +20,11 @@ pub(super) async fn refusal(
     grant: &Grant,
     capability: &'static Capability,
 ) -> Problem {
+    if let Some(support) = grant.support()
+        && let Err(problem) = support::check_admin(app, support).await
+    {
+        return problem;
+    }
     let origin = context.origin(request.headers());
     let target = target(context, request.path());
     let recorded = match app.tenants.find(grant.tenant()).await {
@@ -40,13 +46,16 @@ pub(super) async fn refusal(
     }
 }
 
-/// Nothing is shown to support before the tenant's own log says so.
-pub(super) async fn support(
+/// Nothing is shown to support before the tenant's own log says so, and nothing to who runs the platform no more.
+pub(super) async fn support_use(
     app: &App,
     request: &ServiceRequest,
     context: &RequestContext,
     grant: &Grant,
 ) -> Result<(), Problem> {
+    if let Some(support) = grant.support() {
+        support::check_admin(app, support).await?;
+    }
     let (origin, about) = (context.origin(request.headers()), target(context, request.path()));
     let tenant = app.tenants.find(grant.tenant()).await?;
     Ok(tenant.record_support_use(grant, origin, context.route.id, about).await?)

@@ -18,7 +18,7 @@ use crate::permit::{self, Scopes};
 use crate::tenant::api_keys::text::PresentedSupport;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, FieldError, TenantError};
-use crate::tenant::forms::lists::{End, Pager, open_id_cursor, walk};
+use crate::tenant::forms::lists::{End, Pager, Step, open_id_cursor, walk};
 use crate::tenant::forms::{line, paragraph, to_json};
 use crate::tenant::people::UserRow;
 use crate::tenant::restore;
@@ -229,6 +229,28 @@ impl Query for ListSupportAsked {
     }
 }
 
+/// What somebody asked for that may wait or be open in its tenant, newest first.
+pub(crate) fn maybe_living_of(
+    cx: &impl Reads,
+    admin: UserId,
+) -> Result<Vec<SupportAsked>, TenantError> {
+    let longest_ms = limits::SUPPORT_WAIT_MS + u64::from(limits::SUPPORT_MINUTES_MAX) * 60_000;
+    let since_ms = cx.now_ms().saturating_sub(longest_ms);
+    let mut found = Vec::new();
+    let newest_first = Scan { limit: usize::MAX, reverse: true, ..Scan::all(all()) };
+    walk(cx, newest_first, |_, bytes| {
+        let row: SupportAsked = value::decode(bytes)?;
+        if row.asked.asked_ms < since_ms {
+            return Ok(Step::Stop);
+        }
+        if row.asked.admin == admin {
+            found.push(row);
+        }
+        Ok(Step::Next)
+    })?;
+    Ok(found)
+}
+
 /// A page of rows under the session's key, oldest first.
 pub(super) fn list<T: serde::de::DeserializeOwned>(
     cx: &mut ReadCx<'_>,
@@ -364,11 +386,14 @@ impl Command for IssueSupportToken {
 pub struct EndSupport {
     /// Which session.
     pub id: SupportId,
+    /// Whether it ends because who asked for it was removed from the platform: then it is not they who end it.
+    pub is_removal: bool,
 }
 
 impl Command for EndSupport {
     type Action = permit::Operate;
-    type Reply = ();
+    /// Whether there was anything left to end.
+    type Reply = bool;
     const NAME: &'static str = "support.end";
     const AFTER_TRIAL: bool = true;
 
@@ -376,16 +401,20 @@ impl Command for EndSupport {
         Named::new("support", self.id)
     }
 
-    fn run(self, cx: &mut Cx<'_, '_>) -> Result<(), TenantError> {
+    fn run(self, cx: &mut Cx<'_, '_>) -> Result<bool, TenantError> {
         let mut row: SupportRow = cx.need(&key(self.id))?;
         if !row.is_living(cx.now_ms()) {
-            return Ok(());
+            return Ok(false);
         }
         row.state = SupportState::Ended;
         row.version += 1;
         cx.put(&key(self.id), &row)?;
-        cx.audit_as(named(&row.asked), Draft::success(Self::NAME, named(&row.asked)));
-        Ok(())
+        let draft = Draft::success(Self::NAME, named(&row.asked));
+        match self.is_removal {
+            true => cx.audit(draft.with("reason", "administrator-removed")),
+            false => cx.audit_as(named(&row.asked), draft),
+        }
+        Ok(true)
     }
 }
 

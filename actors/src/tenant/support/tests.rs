@@ -104,7 +104,7 @@ fn a_message_is_asked_as_what_the_session_is_now() {
     let newer = token(&mut scene, &asked).unwrap();
     assert!(matches!(now(&mut scene, ReadForms::ROW), Err(TenantError::StaleCredential)));
     assert!(proven(&mut scene, &presented).is_none() && proven(&mut scene, &newer).is_some());
-    scene.run(&NODE, EndSupport { id: asked.id }).unwrap();
+    scene.run(&NODE, EndSupport { id: asked.id, is_removal: false }).unwrap();
     assert!(proven(&mut scene, &newer).is_none());
     let mut other = Scene::of(TenantId::new(2, [8; 10]));
     assert!(proven(&mut other, &newer).is_none(), "another tenant's");
@@ -142,7 +142,7 @@ fn the_oldest_that_is_over_makes_room_and_none_that_lives_does() {
     let command = BeginSupport { asked: more.clone(), is_to_wait: false };
     let full = scene.run(&NODE, command);
     assert!(matches!(full, Err(TenantError::Conflict(Conflict::TooManySupportSessions))));
-    scene.run(&NODE, EndSupport { id: SupportId::new(7, [1; 10]) }).unwrap();
+    scene.run(&NODE, EndSupport { id: SupportId::new(7, [1; 10]), is_removal: false }).unwrap();
     assert_eq!(begin(&mut scene, &more), SupportState::Open);
     assert!(!scene.has(&key(SupportId::new(7, [1; 10]))));
     assert!(scene.has(&key(SupportId::new(1, [1; 10]))));
