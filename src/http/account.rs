@@ -85,7 +85,8 @@ impl Page {
     fn markup(&self) -> Markup {
         let script = format!("/account/{}/script.js", self.name);
         let content = html! {
-            form #account method="post" data-api=(self.api) data-password=[self.password] data-done=(self.done) {
+            div #about {}
+            form #account method="post" data-kind=(self.name) data-api=(self.api) data-password=[self.password] data-done=(self.done) {
                 @if self.password.is_some() {
                     p {
                         label for="password" { "Password" } br;

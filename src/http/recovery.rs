@@ -11,6 +11,7 @@ use actors::rate::Class;
 use actors::tenant::error::TenantError;
 use actors::tenant::invites::{AcceptInvite, CheckInvite};
 use actors::tenant::people::normalise_email;
+use actors::tenant::recovery::links::{LinkView, ReadLink};
 use actors::tenant::recovery::{
     CheckReset, RequestReset, RequestVerification, ResetPassword, VerifyEmail,
 };
@@ -61,6 +62,13 @@ pub const ROUTES: &[Route] = &[
     .rate(Class::Recover)
     .body::<AcceptBody>(r#"{"token":"bkt_AAAA","password":"correct horse battery"}"#)
     .answers::<TokensView>(201),
+    Route::new(Verb::Post, "/v1/auth/links/read", "auth.read-link", Access::Public, || {
+        web::post().to(read_link)
+    })
+    .summary("Say what a mailed link is for, and of which tenant; it is not used up")
+    .rate(Class::Recover)
+    .body::<LinkBody>(r#"{"token":"bkt_AAAA"}"#)
+    .answers::<LinkView>(200),
     Route::new(
         Verb::Post,
         "/v1/me/email/verify",
@@ -154,6 +162,18 @@ fn no_link(error: TenantError) -> Problem {
         TenantError::NotFound => TenantError::BadLink.into(),
         error => error.into(),
     }
+}
+
+async fn read_link(
+    request: HttpRequest,
+    app: web::Data<App>,
+    Json(body): Json<LinkBody>,
+) -> Result<HttpResponse, Problem> {
+    let token = link(&request, &app, &body.token)?;
+    let tenant = token.tenant;
+    let door = app.tenants.find(tenant).await.map_err(no_link)?;
+    let read = door.query(Permit::anonymous(tenant), ReadLink { token }).await.map_err(no_link)?;
+    answer::json(StatusCode::OK, &read)
 }
 
 async fn reset(

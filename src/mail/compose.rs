@@ -16,6 +16,8 @@ use time::macros::format_description;
 
 /// Characters of a name in a letter.
 const NAME_CHARS_MAX: usize = 80;
+/// Sign-in asks for it, and who was invited has seen it nowhere else.
+const SHORT_NAME: &str = "Organisation to name when you sign in";
 
 /// Writes letters.
 #[derive(Debug, Clone)]
@@ -87,10 +89,12 @@ impl Compose {
     pub fn write(&self, letter: &Letter) -> Written {
         let Parts { subject, said, button, closing } = self.parts(letter);
         let ends = |ends_ms: u64| format!("The link works once, until {}.", readable(ends_ms));
+        let slug = letter.tenant_slug.as_str();
         let mut text = format!("{said}\n\n");
         if let Some((what, url, ends_ms)) = &button {
             text.push_str(&format!("{what}:\n{url}\n\n{}\n\n", ends(*ends_ms)));
         }
+        text.push_str(&format!("{SHORT_NAME}: {slug}\n\n"));
         text.push_str(&format!("{closing}\n"));
         let page = html! {
             (DOCTYPE)
@@ -111,6 +115,7 @@ impl Compose {
                             span style="word-break: break-all" { (url) }
                         }
                     }
+                    p { (SHORT_NAME) ": " strong { (slug) } }
                     p style="font-size: 0.9em; color: #56606e" { (closing) }
                 }
             }
@@ -283,6 +288,7 @@ mod tests {
             id: MailId::new(1, [1; 10]),
             tenant: TenantId::new(1, [2; 10]),
             tenant_name: "Acme <script>alert(1)</script>\r\nBcc: all@example.org".to_owned(),
+            tenant_slug: "acme".to_owned(),
             to: "ann@example.org".to_owned(),
             content,
             created_ms: 1_700_000_000_000,
@@ -345,6 +351,8 @@ mod tests {
         assert!(notice.text.contains("from an unknown address with an unknown program"));
         let notice = compose().write(&letter(Content::Changed(Change::FactorsReset, None)));
         assert!(notice.text.contains("An administrator removed") && notice.text.contains("UTC."));
+        assert!(notice.text.contains("when you sign in: acme\n"), "{}", notice.text);
+        assert!(notice.page.contains("when you sign in: <strong>acme"), "{}", notice.page);
     }
 
     #[test]

@@ -33,6 +33,7 @@ mod model;
 mod oidc;
 mod openapi;
 mod ops;
+mod pages;
 mod passkeys;
 mod passwords;
 mod people;

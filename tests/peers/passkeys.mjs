@@ -6,6 +6,9 @@
 //   {"do": "create" | "get", "options"} a ceremony on that page: {"credential"}
 //   {"do": "fill", "fields"}            types into the inputs of these names: {}
 //   {"do": "press", "name"}             presses the button of that name, and waits for nothing: {}
+//   {"do": "follow", "name"}            follows the link of that name: {}
+//   {"do": "dress", "width", "dark"}    makes the window that wide, and light or dark: {}
+//   {"do": "measure"}                   how wide page and window are: {"page", "window"}
 //   {"do": "read", "until"}             waits until the page says that: {"text", "url", "cookies"}, those that scripts see
 //   {"do": "shoot", "path"}             takes a picture: {}
 //   {"do": "verify", "on"}              whether the authenticator's user gives a PIN from now on: {}
@@ -66,6 +69,20 @@ const acts = {
     await page.getByRole("button", { name, exact: true }).click();
     return {};
   },
+  async follow({ name }) {
+    await page.getByRole("link", { name, exact: true }).click();
+    return {};
+  },
+  async dress({ width, dark }) {
+    await page.setViewportSize({ width, height: 800 });
+    await page.emulateMedia({ colorScheme: dark ? "dark" : "light" });
+    return {};
+  },
+  measure: () =>
+    page.evaluate(() => {
+      const { scrollWidth, clientWidth } = document.documentElement;
+      return { page: scrollWidth, window: clientWidth };
+    }),
   async read({ until }) {
     await page.getByText(until).first().waitFor({ state: "visible" });
     const text = await page.evaluate(() => document.body.innerText);

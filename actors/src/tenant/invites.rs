@@ -330,7 +330,8 @@ impl Query for ListInvites {
     }
 }
 
-fn find<R: Reads>(
+/// The invitation that a link is of, if it still counts.
+pub(crate) fn find<R: Reads>(
     cx: &R,
     keys: &storage::seal::TenantKeys,
     token: &MailedToken,

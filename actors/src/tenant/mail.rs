@@ -154,6 +154,8 @@ pub struct Letter {
     pub tenant: TenantId,
     /// The name people know the tenant by.
     pub tenant_name: String,
+    /// The short name they sign in with.
+    pub tenant_slug: String,
     /// To whom.
     pub to: String,
     /// What about.
@@ -270,6 +272,7 @@ fn letter(cx: &impl Reads, keys: &TenantKeys, row: MailRow) -> Result<Option<Let
         id: row.id,
         tenant: cx.tenant(),
         tenant_name: profile.map_or_else(String::new, |profile| profile.name.clone()),
+        tenant_slug: profile.map_or_else(String::new, |profile| profile.slug.clone()),
         to: row.to,
         content,
         created_ms: row.created_ms,

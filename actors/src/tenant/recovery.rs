@@ -16,6 +16,8 @@ use crate::tenant::people::UserRow;
 use crate::tenant::sessions::unknown_account;
 use crate::tenant::tickets::{self, MailedToken, Purpose};
 
+pub mod links;
+
 /// How long a notice is tried to be sent, milliseconds: a day.
 const NOTICE_MS: u64 = 24 * 60 * 60 * 1000;
 

@@ -37,6 +37,19 @@ pub enum Purpose {
     Verify,
 }
 
+impl Purpose {
+    const ALL: [Self; 3] = [Self::Invite, Self::Reset, Self::Verify];
+
+    /// What it stands as in a link.
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Invite => b'i',
+            Self::Reset => b'r',
+            Self::Verify => b'v',
+        }
+    }
+}
+
 /// The text of a link, taken apart but not believed: only the tenant can check its code.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MailedToken {
@@ -76,6 +89,11 @@ impl MailedToken {
         format!("{} {}", self.tenant, self.ticket)
     }
 
+    /// What it says it is for.
+    pub(crate) fn purpose(&self) -> Option<Purpose> {
+        Purpose::ALL.into_iter().find(|purpose| purpose.byte() == self.named[0])
+    }
+
     /// The text that stands in the mail.
     pub(crate) fn issue(
         keys: &TenantKeys,
@@ -110,11 +128,7 @@ fn named(
     ticket: TicketId,
 ) -> [u8; NAMED_BYTES] {
     let mut bytes = [0; NAMED_BYTES];
-    bytes[0] = match purpose {
-        Purpose::Invite => b'i',
-        Purpose::Reset => b'r',
-        Purpose::Verify => b'v',
-    };
+    bytes[0] = purpose.byte();
     bytes[1..17].copy_from_slice(tenant.as_bytes());
     bytes[17..33].copy_from_slice(subject);
     bytes[33..].copy_from_slice(ticket.as_bytes());

@@ -69,20 +69,51 @@ impl Browser {
         self.done(json!({"do": "press", "name": name}));
     }
 
+    /// Follows a link.
+    pub fn follow(&self, name: &str) {
+        self.done(json!({"do": "follow", "name": name}));
+    }
+
     /// Waits until the page says something; answers its address, and the cookies that scripts see.
+    pub fn read(&self, until: &str) -> (String, String) {
+        let answer = self.shown(until);
+        let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+        (text("url"), text("cookies"))
+    }
+
+    /// Waits until the page says something; answers all that it says.
+    pub fn said(&self, until: &str) -> String {
+        self.shown(until)["text"].as_str().expect("a text").to_owned()
+    }
+
+    fn shown(&self, until: &str) -> Map<String, Value> {
+        let answer = self.done(json!({"do": "read", "until": until}));
+        self.shoot(&until.replace(|letter: char| !letter.is_alphanumeric(), "-"));
+        answer
+    }
+
+    /// Takes a picture, if whoever runs a test wants any.
     #[expect(
         clippy::disallowed_methods,
         reason = "where pictures go, if whoever runs a test wants them"
     )]
-    pub fn read(&self, until: &str) -> (String, String) {
-        let answer = self.done(json!({"do": "read", "until": until}));
-        let text = |name: &str| answer[name].as_str().expect("a text").to_owned();
+    pub fn shoot(&self, name: &str) {
         if let Some(folder) = std::env::var_os("BULKHEAD_SCREENSHOTS") {
-            let name =
-                format!("{}.png", until.replace(|letter: char| !letter.is_alphanumeric(), "-"));
-            self.done(json!({"do": "shoot", "path": Path::new(&folder).join(name)}));
+            let path = Path::new(&folder).join(format!("{name}.png"));
+            self.done(json!({"do": "shoot", "path": path}));
         }
-        (text("url"), text("cookies"))
+    }
+
+    /// Makes the window that wide, and light or dark.
+    pub fn dress(&self, width: u32, dark: bool) {
+        self.done(json!({"do": "dress", "width": width, "dark": dark}));
+    }
+
+    /// How wide the page is, and how wide the window, both in pixels.
+    pub fn widths(&self) -> (u64, u64) {
+        let answer = self.done(json!({"do": "measure"}));
+        let number = |name: &str| answer[name].as_u64().expect("a number");
+        (number("page"), number("window"))
     }
 
     /// Has the page make or use a passkey; the browser's error otherwise.

@@ -4,6 +4,7 @@ use super::*;
 use crate::tenant::mail::{Content, ReadDueMail};
 use crate::tenant::members::scene::{NODE, Scene, person};
 use crate::tenant::members::{AddMember, RemoveMember};
+use crate::tenant::recovery::links::{LinkKind, ReadLink};
 
 const NOBODY: Principal = Principal::Anonymous;
 
@@ -45,10 +46,14 @@ fn whoever_shows_the_link_becomes_a_member_once() {
     let token = link(&mut scene).unwrap();
     let email = scene.ask(&NOBODY, CheckInvite { token: token.clone() }).unwrap();
     assert_eq!(email, "bob@example.org");
+    let told = scene.ask(&NOBODY, ReadLink { token: token.clone() }).unwrap();
+    assert_eq!((told.kind, told.role), (LinkKind::Invite, Some(Role::Admin)));
+    assert_eq!(told.expires_at, rfc3339(scene.now_ms + limits::INVITE_MS));
     let credential = accept(&mut scene, &token).unwrap();
     let row = scene.user(credential.user).unwrap();
     assert_eq!((row.role, row.email_verified), (Role::Admin, true));
     assert!(matches!(accept(&mut scene, &token), Err(TenantError::BadLink)));
+    assert!(matches!(scene.ask(&NOBODY, ReadLink { token }), Err(TenantError::BadLink)), "used");
     assert_eq!((scene.noted("invite.create"), scene.noted("invite.accept")), (1, 1));
     assert_eq!(scene.state.used(Quota::Members), 2);
 }

@@ -29,6 +29,7 @@ fn a_mail_waits_until_it_was_taken() {
     let due = waiting_mail(&mut scene);
     let letter = due[0].letter.as_ref().unwrap();
     assert_eq!((letter.to.as_str(), letter.tenant_name.as_str()), ("a@b.c", "Acme"));
+    assert_eq!(letter.tenant_slug, "acme");
     note(&mut scene, due[0].id, Delivery::Sent);
     assert_eq!((scene.state.mail, waiting_mail(&mut scene).len()), (Outbox::default(), 0));
     // Told twice, as after a crash.

@@ -4,6 +4,7 @@ use super::*;
 use crate::permit::{Principal, Role};
 use crate::tenant::mail::{Content, ReadDueMail};
 use crate::tenant::members::scene::{NODE, Scene, holder, person};
+use crate::tenant::recovery::links::{LinkKind, LinkView, ReadLink};
 use crate::tenant::sessions::own::ChangePassword;
 
 const NOBODY: Principal = Principal::Anonymous;
@@ -101,6 +102,7 @@ fn a_changed_link_or_one_for_something_else_opens_nothing() {
         bytes[at] = if bytes[at] == b'A' { b'B' } else { b'A' };
         let text = String::from_utf8(bytes).unwrap();
         let Some(token) = MailedToken::parse(&text) else { continue };
+        assert!(matches!(read(&mut scene, &token), Err(TenantError::BadLink)), "told at {at}");
         let refused = scene.run(&NOBODY, VerifyEmail { token });
         assert!(matches!(refused, Err(TenantError::BadLink)), "changed at {at}");
     }
@@ -118,4 +120,33 @@ fn of_many_links_only_the_newest_few_count() {
         forgot(&mut scene, "ann@example.org");
     }
     assert_eq!(links(&mut scene).len(), limits::TICKETS_MAX);
+}
+
+fn read(scene: &mut Scene, token: &MailedToken) -> Result<LinkView, TenantError> {
+    scene.ask(&NOBODY, ReadLink { token: token.clone() })
+}
+
+#[test]
+fn a_link_says_what_it_is_for_and_whose_until_it_is_used_or_over() {
+    let mut scene = Scene::new();
+    let user = scene.add("ann@example.org", Role::Owner);
+    scene.run(&person(user, Role::Owner), RequestVerification).unwrap();
+    scene.now_ms += 1;
+    forgot(&mut scene, "ann@example.org");
+    let mailed = links(&mut scene);
+    for (token, kind) in mailed.iter().zip([LinkKind::Verify, LinkKind::Reset]) {
+        let view = read(&mut scene, token).unwrap();
+        assert_eq!(
+            (view.kind, view.tenant.slug.as_str(), view.tenant.name.as_str(), view.role),
+            (kind, "acme", "Acme", None)
+        );
+        assert_eq!(read(&mut scene, token).unwrap(), view, "it is not used up");
+    }
+    reset(&mut scene, &mailed[1]).unwrap();
+    assert!(matches!(read(&mut scene, &mailed[1]), Err(TenantError::BadLink)), "used");
+    forgot(&mut scene, "ann@example.org");
+    let late = links(&mut scene).pop().unwrap();
+    read(&mut scene, &late).unwrap();
+    scene.now_ms += limits::TICKET_MS;
+    assert!(matches!(read(&mut scene, &late), Err(TenantError::BadLink)), "over");
 }
