@@ -1,20 +1,23 @@
 //! The pages that mailed links lead to (accept an invitation, choose a new password, confirm an address), and the
 //! one to sign in at.
 //!
-//! A page is the same for everybody. Its script takes the secret part of the link from behind the `#`, which
+//! A page is the same for everybody; the one to sign in at says of a sign-in elsewhere what its address says went
+//! wrong. Its script takes the secret part of the link from behind the `#`, which
 //! no browser sends, out of the address at once, and gives it to the API in a body.
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use maud::{Markup, html};
 
 use crate::http::docs;
-use crate::http::extract::At;
+use crate::http::extract::{At, parse_pairs};
 use crate::http::headers::ACCOUNT_POLICY;
 use crate::http::problem::Problem;
 use crate::http::routes::{Access, Route, Verb};
+
+mod reasons;
 
 /// The routes of this file.
 pub const ROUTES: &[Route] = &[
@@ -22,7 +25,7 @@ pub const ROUTES: &[Route] = &[
         web::get().to(page)
     })
     .summary("A page that a mailed link leads to, or the one to sign in at")
-    .query(&["tenant", "return_to", "provider", "problem", "signed_in"])
+    .query(&["tenant", "return_to", "provider", "problem", "reason", "signed_in"])
     .answers_media("text/html"),
     Route::new(Verb::Get, "/account/{page}/script.js", "account.script", Access::Public, || {
         web::get().to(script)
@@ -105,9 +108,11 @@ impl Page {
     }
 }
 
-/// Signing in: with a password, a passkey or another account, and with a second factor where one is due.
-fn sign_in() -> Markup {
+/// Signing in: with a password, a passkey or another account, and with a second factor where one is due. `notice`
+/// says why somebody is here again.
+fn sign_in(notice: Option<&str>) -> Markup {
     let content = html! {
+        @if let Some(notice) = notice { p #notice .notice role="alert" { (notice) } }
         form #start method="post" {
             p { label for="tenant" { "Organisation" } br; input #tenant autocomplete="organization" autocapitalize="none" spellcheck="false" required; }
             p { label for="email" { "E-mail address" } br; input #email type="email" autocomplete="username webauthn"; }
@@ -160,8 +165,12 @@ fn named(name: &str) -> Result<&'static Page, Problem> {
     PAGES.iter().find(|page| page.name == name).ok_or_else(Problem::not_found)
 }
 
-async fn page(At(name): At<String>) -> Result<HttpResponse, Problem> {
-    let markup = if name == SIGN_IN_NAME { sign_in() } else { named(&name)?.markup() };
+async fn page(request: HttpRequest, At(name): At<String>) -> Result<HttpResponse, Problem> {
+    let asked = parse_pairs(request.query_string())?;
+    let of = |name: &str| asked.iter().find(|(known, _)| known == name).map(|(_, value)| &**value);
+    let notice =
+        of("problem").map(|code| reasons::sentence(code, of("reason").unwrap_or_default()));
+    let markup = if name == SIGN_IN_NAME { sign_in(notice) } else { named(&name)?.markup() };
     let text = markup.into_string();
     let mut response = HttpResponse::with_body(StatusCode::OK, BoxBody::new(text));
     let headers = response.headers_mut();

@@ -152,7 +152,9 @@ async fn start_in_browser(
     At(name): At<String>,
     Query(query): Query<StartQuery>,
 ) -> Result<HttpResponse, Problem> {
-    shown(&request, start(request.clone(), app, name, query).await)
+    let mut wanted = Wanted { provider: Some(name.clone()), ..Wanted::default() };
+    let answered = start(request.clone(), app, name, query, &mut wanted).await;
+    wanted.shown(&request, answered)
 }
 
 async fn callback_in_browser(
@@ -160,20 +162,53 @@ async fn callback_in_browser(
     app: web::Data<App>,
     At(name): At<String>,
 ) -> Result<HttpResponse, Problem> {
-    shown(&request, callback(request.clone(), app, name).await)
+    let mut wanted = Wanted::default();
+    let answered = callback(request.clone(), app, name, &mut wanted).await;
+    wanted.shown(&request, answered)
 }
 
-/// Whoever looks at pages hears of a problem on the page to sign in at. Their budget is theirs alone to keep.
-fn shown(
-    request: &HttpRequest,
-    answered: Result<HttpResponse, Problem>,
-) -> Result<HttpResponse, Problem> {
-    match answered {
-        Err(problem) if answer::wants_page(request) && problem.kind() != Kind::RATE_LIMITED => {
-            see_other(&format!("{SIGN_IN}?problem={}", problem.kind().code))
+/// What somebody wanted, as far as it is known when it fails: so that they need not say it again.
+#[derive(Default)]
+struct Wanted {
+    tenant: Option<String>,
+    provider: Option<String>,
+    /// A path of this host, checked.
+    return_to: Option<String>,
+}
+
+impl Wanted {
+    /// Whoever looks at pages hears of a problem on the page to sign in at. Their budget is theirs alone to keep.
+    fn shown(
+        self,
+        request: &HttpRequest,
+        answered: Result<HttpResponse, Problem>,
+    ) -> Result<HttpResponse, Problem> {
+        let problem = match answered {
+            Err(problem) if answer::wants_page(request) => problem,
+            answered => return answered,
+        };
+        if problem.kind() == Kind::RATE_LIMITED {
+            return Err(problem);
         }
-        answered => answered,
+        let reason = Some(reason_of(&problem).to_owned()).filter(|reason| !reason.is_empty());
+        let told = [
+            ("problem", Some(problem.kind().code.to_owned())),
+            ("reason", reason),
+            ("tenant", self.tenant),
+            ("provider", self.provider),
+            ("return_to", self.return_to),
+        ];
+        let told: Vec<_> =
+            told.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
+        let told = serde_urlencoded::to_string(told).map_err(Problem::internal)?;
+        see_other(&format!("{SIGN_IN}?{told}"))
     }
+}
+
+/// The name that says more of a problem than its kind, if it has one.
+pub(crate) fn reason_of(problem: &Problem) -> &str {
+    let member = ["reason", "provider_error"].into_iter().find_map(|name| problem.member(name));
+    member.and_then(|name| name.as_str()).unwrap_or_default()
 }
 
 async fn start(
@@ -181,17 +216,22 @@ async fn start(
     app: web::Data<App>,
     name: String,
     query: StartQuery,
+    wanted: &mut Wanted,
 ) -> Result<HttpResponse, Problem> {
     if let Some(state) = query.link {
         return start_linking(&request, &app, name, &state).await;
     }
+    let host = host_slug(&app, &request);
+    wanted.tenant = query.tenant.clone().or_else(|| host.clone());
     let named = query.tenant.as_deref().map(|slug| app.tenants.by_slug(slug));
-    let hosted = host_slug(&app, &request).map(|slug| app.tenants.by_slug(&slug));
+    let hosted = host.map(|slug| app.tenants.by_slug(&slug));
     let tenant = match (named, hosted) {
         (Some(named), Some(hosted)) if named != hosted => None,
         (named, hosted) => named.or(hosted).flatten(),
     };
+    let is_named = query.return_to.is_some();
     let return_to = return_to("query/return_to", query.return_to)?;
+    wanted.return_to = is_named.then(|| return_to.clone());
     let door = door_of(&app, tenant).await?;
     let provider = find(&door, name).await?.ok_or_else(Problem::not_found)?;
     let tenant = door.tenant();
@@ -276,8 +316,12 @@ async fn callback(
     request: HttpRequest,
     app: web::Data<App>,
     name: String,
+    wanted: &mut Wanted,
 ) -> Result<HttpResponse, Problem> {
     let bad = || Problem::from(TenantError::BadCredentials);
+    if let Some((slug, name)) = name.split_once('.') {
+        (wanted.tenant, wanted.provider) = (Some(slug.to_owned()), Some(name.to_owned()));
+    }
     let returned = Returned::read(request.query_string())?;
     let state = returned.state.as_deref().and_then(StateToken::parse).ok_or_else(bad)?;
     // The place is one tenant's: what was meant for another's has nothing to do here.
@@ -302,6 +346,7 @@ async fn callback(
             answered.map_err(vague)?.reply
         }
     };
+    wanted.return_to = taken.as_ref().map(|begun| begun.return_to.clone());
     let Some(begun) = taken.filter(|begun| begun.provider_version == provider.version) else {
         return Err(attempt.fail(Doubt::Refused("state")).await);
     };

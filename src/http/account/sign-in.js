@@ -121,6 +121,8 @@ function on(form, act) {
 }
 
 async function attempt(act) {
+  // What went wrong before is over.
+  part("notice")?.remove();
   tell("One moment…");
   for (const button of document.querySelectorAll("button")) {
     button.disabled = true;
@@ -221,12 +223,6 @@ part("provider").value = asked.get("provider") || "";
 part("elsewhere").open = asked.has("provider");
 if (handed.has("mfa_token")) {
   wait(handed.get("mfa_token"), (handed.get("methods") || "").split(","));
-} else if (/^[a-z-]+$/.test(asked.get("problem") || "")) {
-  show("start");
-  attempt(async () => {
-    const kind = await (await fetch(`/problems/${asked.get("problem")}`)).json();
-    tell(kind.title ? `${kind.title}. ${kind.description}` : "Signing in there did not work.");
-  });
 } else if (asked.has("signed_in")) {
   attempt(arrive);
 } else {

@@ -4,7 +4,7 @@ use actors::env::Clock as _;
 use serde_json::json;
 
 use super::{Idp, world};
-use crate::kit::{Browser, PASSWORD, TestClock, World, WorldOptions, enrol, options};
+use crate::kit::{Browser, PASSWORD, TestClock, World, WorldOptions, enrol, options, parameter};
 
 fn sign_in_page(world: &World, host: &str) -> String {
     let base = world.client.base.replace("127.0.0.1", host);
@@ -92,8 +92,19 @@ fn another_account_signs_in_and_what_goes_wrong_there_is_told_on_the_page() {
         browser.fill(&json!({"login": login}));
         browser.press("Go");
     };
-    go("deny");
-    browser.read("did not sign you in");
+    browser.open(&format!("{page}&return_to=/problems"));
+    browser.press("Go there");
+    browser.fill(&json!({"login": "deny"}));
+    browser.press("Go");
+    let (url, _) = browser.read("You declined there");
+    let kept = |name: &str| parameter(&url, name);
+    let back = ["tenant", "provider", "return_to"].map(|name| kept(name).unwrap_or_default());
+    assert_eq!(back, ["acme", "idp", "/problems"], "{url}");
+    // One goes on from there without saying any of it again.
+    browser.fill(&who());
+    browser.press("Sign in");
+    let (url, _) = browser.read("What to do");
+    assert!(url.ends_with("/problems"), "{url}");
     go("ann");
     let (url, cookies) = browser.read("ann@idp.example at");
     assert!(url.ends_with("/account/sign-in?signed_in=1"), "{url}");
@@ -144,4 +155,35 @@ fn whom_another_party_vouches_for_enrols_without_a_password() {
     browser.read("Passkeys need a name in the address");
     browser.press("Use an authenticator app");
     browser.read("Scan this with your authenticator app");
+}
+
+#[test]
+fn who_comes_back_without_a_session_is_led_to_what_they_wanted_and_never_to_another_host() {
+    let world = world();
+    world.tenant("acme");
+    let surfer = world.client.with_header("accept", "text/html");
+    let led = |path: &str| {
+        let reply = surfer.call("GET", path, None);
+        assert_eq!(reply.status, 303, "{path}: {}", reply.text());
+        reply.header("location").expect("somewhere").to_owned()
+    };
+    let start = "/v1/auth/oidc/absent/start";
+    let to = led(&format!("{start}?tenant=acme&return_to=/docs%3Fa=b%26c"));
+    let wanted = "tenant=acme&provider=absent&return_to=%2Fdocs%3Fa%3Db%26c";
+    assert_eq!(to, format!("/account/sign-in?problem=not-found&{wanted}"));
+    let page = surfer.get(&to, 200).text();
+    assert!(page.contains("There is no such organisation, or it has no account of that name"));
+    for elsewhere in ["//elsewhere.example/", "https://elsewhere.example/", "/v1/auth/sign-out"] {
+        let to = led(&format!("{start}?tenant=acme&return_to={elsewhere}"));
+        assert_eq!(to, "/account/sign-in?problem=invalid&tenant=acme&provider=absent");
+    }
+    let to = led("/v1/auth/oidc/acme.idp/callback?state=none");
+    assert_eq!(to, "/account/sign-in?problem=bad-credentials&tenant=acme&provider=idp");
+    let to = led("/v1/auth/oidc/absent/start?tenant=%22%3E%3Cb%3E%0D%0Ax:y");
+    assert!(!to.contains(['<', '"', '\r', '\n']), "{to}");
+    assert!(!surfer.get(&to, 200).text().contains("<b>"));
+    // What an address says went wrong is a row of a table or nothing, never its own words.
+    let page = surfer.get("/account/sign-in?problem=your-password-is-stolen&reason=call-us", 200);
+    assert!(!page.text().contains("stolen") && !page.text().contains("call-us"));
+    assert_eq!(world.client.call("GET", &format!("{start}?tenant=acme"), None).status, 404);
 }
