@@ -37,12 +37,21 @@ pub(crate) fn frame(title: &str, lead: &str, nav: Option<&Markup>, content: &Mar
             body {
                 header {
                     h1 { (title) }
-                    p.lead { (lead) }
+                    p.lead { (prose(lead)) }
                     @if let Some(nav) = nav { (nav) }
                 }
                 main { (content) }
                 footer { "Bulkhead " (env!("CARGO_PKG_VERSION")) }
             }
+        }
+    }
+}
+
+/// Text of the tables, in which names for programs stand between backticks.
+pub(crate) fn prose(text: &str) -> Markup {
+    html! {
+        @for (at, part) in text.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }
@@ -96,7 +105,7 @@ fn row(route: &Route) -> Markup {
             summary {
                 span class={ "verb " (verb.to_ascii_lowercase()) } { (verb) }
                 code { (route.path) }
-                span.about { (route.summary) }
+                span.about { (prose(route.summary)) }
             }
             div {
                 dl {
@@ -108,7 +117,7 @@ fn row(route: &Route) -> Markup {
                         dd { @for (at, name) in route.query.iter().enumerate() { @if at > 0 { ", " } code { (name) } } }
                     }
                     @for (name, means) in route.headers {
-                        dt { "Header" } dd { code { (name) } " — " (means) }
+                        dt { "Header" } dd { code { (name) } " — " (prose(means)) }
                     }
                     @if route.idempotent { dt { "Header" } dd { code { "Idempotency-Key" } " — the effect happens once" } }
                     @if route.guarded { dt { "Header" } dd { code { "If-Match" } " — 412 if the version is not current" } }
@@ -127,7 +136,7 @@ fn access(route: &Route) -> Markup {
         Access::Public => html! { "Anyone" },
         Access::Hook => html! { "The provider's signature over the raw body" },
         Access::Tenant(capability) => html! {
-            "Bearer token with " code { (capability.name) } " — " (capability.means)
+            "Bearer token with " code { (capability.name) } " — " (prose(capability.means))
         },
     }
 }
@@ -149,7 +158,7 @@ pub fn problems() -> Markup {
                     tr {
                         td { (kind.status.as_u16()) }
                         td { a href=(kind.uri()) { (kind.title) } br; code { (kind.code) } }
-                        td { (kind.docs) }
+                        td { (prose(kind.docs)) }
                     }
                 }
             }
@@ -187,6 +196,18 @@ mod tests {
             !page.contains("http://") && !page.contains("https://"),
             "pages load nothing from elsewhere"
         );
+    }
+
+    #[test]
+    fn what_stands_between_backticks_is_code_and_no_backtick_is_shown() {
+        assert_eq!(
+            prose("Send `a<b` or `c`.").into_string(),
+            "Send <code>a&lt;b</code> or <code>c</code>."
+        );
+        let all = KINDS.iter().map(|kind| problem(kind));
+        for page in [landing(), reference(), problems()].into_iter().chain(all) {
+            assert!(!page.into_string().contains('`'));
+        }
     }
 
     #[test]

@@ -165,14 +165,14 @@ pub fn overview(report: &Report, now_ms: u64) -> Markup {
         "Actors",
         html! {
             h2 { "Beside the tenants" }
-            table {
+            div.scroll tabindex="0" { table {
                 tr { th { "Actor" } th { "Owns" } th { "Counters" } }
                 @for one in &report.supervisors {
                     tr { td { (one.name) } td { (one.owns) } td { (counters(&one.counters)) } }
                 }
-            }
+            } }
             h2 { "Tenants (" (report.tenants.len()) ")" }
-            table {
+            div.scroll tabindex="0" { table {
                 tr {
                     th { "Tenant" } th { "State" }
                     th.number { "In flight" } th.number { "Queue" } th.number { "LSN" } th.number { "View LSN" }
@@ -193,7 +193,7 @@ pub fn overview(report: &Report, now_ms: u64) -> Markup {
                         td { (health.last_fault.as_deref().unwrap_or("")) }
                     }
                 }
-            }
+            } }
         },
     )
 }
@@ -217,7 +217,7 @@ pub fn one(line: &Line, now_ms: u64) -> Markup {
     frame(
         &line.slug,
         html! {
-            table { @for (name, value) in &rows { tr { th { (name) } td { (value) } } } }
+            table.facts { @for (name, value) in &rows { tr { th { (name) } td { (value) } } } }
         },
     )
 }

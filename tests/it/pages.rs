@@ -1,9 +1,11 @@
-//! What people see: the pages behind mailed links, in a real browser.
+//! What people see, in a real browser: the pages behind mailed links, and every page on a narrow screen.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bulkhead::http::problem::{KINDS, Kind};
+use bulkhead::http::routes::ROUTES;
 use serde_json::json;
 
 use crate::kit::{
@@ -141,4 +143,61 @@ fn the_pages_behind_mailed_links_name_the_organisation_the_role_and_the_end() {
     world.client.post("/v1/auth/password/forgot", body, 202);
     browser.open(&page("reset", &post.link(&acme, "bob@bob.example", "reset")));
     browser.read("It is for your account at Acme <b>& Sons</b>");
+}
+
+/// The kinds of problem with the longest code, title and explanation.
+fn longest_problems() -> [&'static Kind; 3] {
+    let longest =
+        |of: fn(&Kind) -> &str| *KINDS.iter().max_by_key(|kind| of(kind).len()).expect("a kind");
+    [longest(|kind| kind.code), longest(|kind| kind.title), longest(|kind| kind.docs)]
+}
+
+/// Every page that the node has for people, and those of its operators.
+fn pages(world: &World) -> Vec<String> {
+    let (base, ops) = (world.client.base.as_str(), world.ops.base.as_str());
+    let mut pages = Vec::new();
+    for route in ROUTES.iter().filter(|route| {
+        route.answer.is_some_and(|answer| answer.media == Some("text/html"))
+            || ["/", "/problems", "/problems/{code}"].contains(&route.path)
+    }) {
+        match route.path {
+            "/account/{page}" => pages.extend(
+                ["invite", "reset", "verify", "sign-in", "sign-in?problem=identity-not-linked"]
+                    .map(|page| format!("{base}/account/{page}")),
+            ),
+            "/problems/{code}" => pages
+                .extend(longest_problems().map(|kind| format!("{base}/problems/{}", kind.code))),
+            path => {
+                assert!(!path.contains('{'), "name the pages of {path} here");
+                pages.push(format!("{base}{path}"));
+            }
+        }
+    }
+    assert!(pages.len() >= 11, "{pages:?}");
+    pages.extend(["/actors", "/actors/acme"].map(|path| format!("{ops}{path}")));
+    pages
+}
+
+#[test]
+fn no_page_is_wider_than_a_telephone_and_none_shows_a_backtick() {
+    let Some(browser) = Browser::start() else { return };
+    let world = World::start();
+    world.tenant("acme");
+    world.tenant(&format!("a{}", "-rather-long-name".repeat(2)));
+    for url in pages(&world) {
+        browser.open(&url);
+        for (dark, look) in [(false, "light"), (true, "dark")] {
+            browser.dress(375, dark);
+            let (page, window) = browser.widths();
+            assert_eq!(window, 375, "{url}");
+            assert!(page <= window, "{url}, {look}: {page} pixels wide");
+            let place = url.split_once("//").map_or("", |(_, rest)| rest);
+            let place = place.split_once('/').map_or("", |(_, path)| path);
+            if !place.starts_with("problems/") {
+                browser.shoot(&format!("{look}-{}", place.replace(['/', '?', '='], "-")));
+            }
+        }
+        let shown = browser.said(if url.contains("/actors") { "actors" } else { "Bulkhead" });
+        assert!(!shown.contains('`'), "{url}: {shown}");
+    }
 }

@@ -8,7 +8,7 @@
 //   {"do": "press", "name"}             presses the button of that name, and waits for nothing: {}
 //   {"do": "follow", "name"}            follows the link of that name: {}
 //   {"do": "dress", "width", "dark"}    makes the window that wide, and light or dark: {}
-//   {"do": "measure"}                   how wide page and window are: {"page", "window"}
+//   {"do": "measure"}                   how wide the page is with everything on it unfolded, and the window: {"page", "window"}
 //   {"do": "read", "until"}             waits until the page says that: {"text", "url", "cookies"}, those that scripts see
 //   {"do": "shoot", "path"}             takes a picture: {}
 //   {"do": "verify", "on"}              whether the authenticator's user gives a PIN from now on: {}
@@ -80,6 +80,8 @@ const acts = {
   },
   measure: () =>
     page.evaluate(() => {
+      for (const details of document.querySelectorAll("details")) details.open = true;
+      for (const part of document.querySelectorAll("main [hidden]")) part.hidden = false;
       const { scrollWidth, clientWidth } = document.documentElement;
       return { page: scrollWidth, window: clientWidth };
     }),

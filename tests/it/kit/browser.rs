@@ -109,7 +109,7 @@ impl Browser {
         self.done(json!({"do": "dress", "width": width, "dark": dark}));
     }
 
-    /// How wide the page is, and how wide the window, both in pixels.
+    /// How wide the page is with everything on it unfolded, and how wide the window, both in pixels.
     pub fn widths(&self) -> (u64, u64) {
         let answer = self.done(json!({"do": "measure"}));
         let number = |name: &str| answer[name].as_u64().expect("a number");
