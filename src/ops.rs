@@ -18,6 +18,7 @@ use storage::log::Health;
 
 use crate::control::{ControlCommand, execute};
 use crate::http::app::App;
+use crate::http::docs;
 use crate::runtime::{Engine, Phase, Phases};
 
 mod actor_pages;
@@ -70,6 +71,7 @@ impl Ops {
                 .route("/actors", web::get().to(actors))
                 .route("/actors/{tenant}", web::get().to(actor))
                 .route("/style.css", web::get().to(style))
+                .route(docs::ICON_PATH, web::get().to(icon))
                 .route("/control", web::post().to(control))
                 .default_service(web::to(async || problem(StatusCode::NOT_FOUND)))
         })
@@ -131,7 +133,7 @@ async fn admit<B: MessageBody + 'static>(
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src 'self'; img-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         ),
     ];
     for (name, value) in fixed {
@@ -249,6 +251,10 @@ fn page(markup: maud::Markup) -> HttpResponse {
 
 async fn style() -> HttpResponse {
     HttpResponse::Ok().content_type("text/css; charset=utf-8").body(STYLE)
+}
+
+async fn icon() -> HttpResponse {
+    HttpResponse::Ok().content_type("image/svg+xml").body(docs::ICON)
 }
 
 async fn control(_proof: ByOperator, desk: web::Data<Desk>, body: web::Bytes) -> HttpResponse {

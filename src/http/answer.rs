@@ -7,20 +7,28 @@ use std::fmt::Write as _;
 
 use actix_web::body::BoxBody;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{
+    self, Accept, Header as _, HeaderMap, HeaderName, HeaderValue, Quality,
+};
+use actix_web::mime::{self, Mime};
 use actix_web::{HttpRequest, HttpResponse};
 use actors::call::{Answered, Document, Page};
 use serde::Serialize;
 
 use crate::http::problem::Problem;
 
+const XHTML: &str = "application/xhtml+xml";
+
 /// Marks the answer to a repeated request.
 pub const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// Whether a request comes from somebody who looks at pages.
+/// Whether a request comes from somebody who looks at pages: they are what it likes best.
 pub(crate) fn wants_page(request: &HttpRequest) -> bool {
-    let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accept.is_some_and(|accept| accept.contains("text/html"))
+    let Ok(accept) = Accept::parse(request) else { return false };
+    let is_page = |media: &Mime| *media == mime::TEXT_HTML || media.essence_str() == XHTML;
+    let best = accept.iter().map(|item| item.quality).max();
+    let mut liked = accept.iter().filter(|item| Some(item.quality) == best);
+    best.is_some_and(|best| best > Quality::ZERO) && liked.any(|item| is_page(&item.item))
 }
 
 /// JSON bytes with a status.
@@ -149,6 +157,26 @@ mod tests {
             (response.status().as_u16(), response.headers().get(header::ETAG).expect("set")),
             (200, &etag(7))
         );
+    }
+
+    #[test]
+    fn only_who_likes_pages_best_gets_them() {
+        for (accept, is_page) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", true),
+            ("text/html", true),
+            ("text/html;q=0.9, application/json;q=0.5", true),
+            ("application/json, text/html;q=0.9", false),
+            ("application/json", false),
+            ("*/*", false),
+            ("text/html;q=0", false),
+            ("", false),
+            ("text/", false),
+        ] {
+            let request =
+                TestRequest::get().insert_header((header::ACCEPT, accept)).to_http_request();
+            assert_eq!(wants_page(&request), is_page, "{accept}");
+        }
+        assert!(!wants_page(&TestRequest::get().to_http_request()), "who says nothing");
     }
 
     #[test]

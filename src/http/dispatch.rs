@@ -26,7 +26,7 @@ use crate::http::matcher::{Matched, Matcher};
 use crate::http::problem::{Kind, MEDIA_TYPE, Problem};
 use crate::http::request::{self, IdSource, RequestContext, Trace};
 use crate::http::routes::{ROUTES, Verb, is_scim};
-use crate::http::{AppToCome, arrival, scim};
+use crate::http::{AppToCome, arrival, refusal, scim};
 use crate::limits::{LOG_ONE_IN, SLOW_MS};
 use crate::metrics::{Meter, UNMATCHED};
 
@@ -213,6 +213,8 @@ impl Edge {
         }
         if seen.is_scim {
             response = scim::error::translate(response);
+        } else {
+            response = refusal::shown(response, &seen.request_id);
         }
         let status = response.status();
         let with = Sealing {

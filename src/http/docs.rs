@@ -10,6 +10,10 @@ use crate::http::routes::{Access, ROUTES, Route};
 
 /// The one style sheet.
 pub const STYLE: &str = include_str!("docs/style.css");
+/// The picture beside a page's name.
+pub const ICON: &str = include_str!("docs/icon.svg");
+/// Where browsers look for that by themselves.
+pub const ICON_PATH: &str = "/favicon.ico";
 
 fn shell(title: &str, lead: &str, content: &Markup) -> Markup {
     let nav = html! {
@@ -33,6 +37,7 @@ pub(crate) fn frame(title: &str, lead: &str, nav: Option<&Markup>, content: &Mar
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " · Bulkhead" }
                 link rel="stylesheet" href="/docs/style.css";
+                link rel="icon" type="image/svg+xml" href=(ICON_PATH);
             }
             body {
                 header {

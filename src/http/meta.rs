@@ -29,6 +29,11 @@ use crate::http::{answer, openapi};
 /// How long the security contact stands, in milliseconds: RFC 9116 wants less than a year.
 const CONTACT_MS: u64 = 180 * 24 * 60 * 60 * 1_000;
 
+/// What others may keep for five minutes.
+const FOR_A_WHILE: &str = "public, max-age=300";
+/// What others may keep for thirty days.
+const FOR_LONG: &str = "public, max-age=2592000";
+
 /// The rows of this resource.
 pub const ROUTES: &[Route] = &[
     Route::new(Verb::Get, "/", "meta.landing", Access::Public, || web::get().to(landing))
@@ -48,6 +53,9 @@ pub const ROUTES: &[Route] = &[
     Route::new(Verb::Get, "/docs/style.css", "meta.style", Access::Public, || web::get().to(style))
         .summary("The style sheet of the pages")
         .answers_media("text/css"),
+    Route::new(Verb::Get, docs::ICON_PATH, "meta.icon", Access::Public, || web::get().to(icon))
+        .summary("The picture beside the names of the pages")
+        .answers_media("image/svg+xml"),
     Route::new(Verb::Get, "/problems", "meta.problems", Access::Public, || web::get().to(problems))
         .summary("Every kind of problem there is")
         .answers::<Vec<KindView>>(200),
@@ -209,6 +217,12 @@ async fn style(request: HttpRequest) -> HttpResponse {
     STYLE.answer(&request)
 }
 
+async fn icon(request: HttpRequest) -> HttpResponse {
+    static ICON: LazyLock<Fixed> =
+        LazyLock::new(|| Fixed::new("image/svg+xml", docs::ICON.to_owned()).kept(FOR_LONG));
+    ICON.answer(&request)
+}
+
 async fn problems(request: HttpRequest) -> Result<HttpResponse, Problem> {
     if answer::wants_page(&request) {
         return Ok(page(docs::problems()));
@@ -276,12 +290,18 @@ struct Fixed {
     media: &'static str,
     bytes: Bytes,
     etag: String,
+    kept: &'static str,
 }
 
 impl Fixed {
     fn new(media: &'static str, text: String) -> Self {
         let etag = format!("\"{}\"", hex::encode(&fingerprint(text.as_bytes())[..16]));
-        Self { media, bytes: Bytes::from(text), etag }
+        Self { media, bytes: Bytes::from(text), etag, kept: FOR_A_WHILE }
+    }
+
+    /// Says how long others may keep it.
+    fn kept(self, kept: &'static str) -> Self {
+        Self { kept, ..self }
     }
 
     fn answer(&self, request: &HttpRequest) -> HttpResponse {
@@ -291,7 +311,7 @@ impl Fixed {
         let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
         response
             .insert_header((header::ETAG, self.etag.as_str()))
-            .insert_header((header::CACHE_CONTROL, "public, max-age=300"));
+            .insert_header((header::CACHE_CONTROL, self.kept));
         if is_known {
             return response.finish();
         }

@@ -30,6 +30,7 @@ pub mod matcher;
 pub mod openapi;
 pub mod past;
 pub mod problem;
+pub mod refusal;
 pub mod request;
 pub mod routes;
 

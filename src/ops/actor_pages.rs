@@ -10,6 +10,7 @@ use storage::id::TenantId;
 
 use super::measure::state_name;
 use crate::http::app::App;
+use crate::http::docs;
 
 /// Everyone who acts.
 #[derive(Debug, Serialize)]
@@ -149,6 +150,7 @@ fn frame(title: &str, body: Markup) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { (title) " · Bulkhead" }
                 link rel="stylesheet" href="/style.css";
+                link rel="icon" type="image/svg+xml" href=(docs::ICON_PATH);
             }
             body {
                 nav { a href="/actors" { "actors" } a href="/metrics" { "metrics" } a href="/readyz" { "readiness" } }

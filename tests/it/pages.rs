@@ -174,6 +174,7 @@ fn pages(world: &World) -> Vec<String> {
         }
     }
     assert!(pages.len() >= 11, "{pages:?}");
+    pages.extend(["/nothing", "/v1/me", "/v1/forms?x=y"].map(|path| format!("{base}{path}")));
     pages.extend(["/actors", "/actors/acme"].map(|path| format!("{ops}{path}")));
     pages
 }
@@ -199,5 +200,66 @@ fn no_page_is_wider_than_a_telephone_and_none_shows_a_backtick() {
         }
         let shown = browser.said(if url.contains("/actors") { "actors" } else { "Bulkhead" });
         assert!(!shown.contains('`'), "{url}: {shown}");
+    }
+}
+
+/// What browsers send when somebody opens an address.
+const OPENS: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+#[test]
+fn who_opens_an_address_and_is_refused_gets_a_page_and_programs_get_the_problem() {
+    let world = World::start();
+    let (acme, other) = (world.tenant("acme"), world.tenant("other"));
+    let viewer = world.member_named(&acme, "viewer", "viewer").0;
+    let browse = |who: &Client| who.with_header("accept", OPENS);
+    let (person, insider) = (browse(&world.client), browse(&acme.owner));
+    let absent = "/v1/forms/fm_0123456789abcdef0123456789abcdef";
+    for (who, path, status, says) in [
+        (&world.client, "/nothing", 404, "Nothing is here"),
+        (&world.client, "/docs/", 404, "Nothing is here"),
+        (&world.client, "/account/other", 404, "Nothing is here"),
+        (&world.client, "/v1/me", 401, "Sign in first"),
+        (&acme.owner, absent, 404, "Nothing is here"),
+        (&viewer, "/v1/audit", 403, "You may not see this"),
+        (&world.client, "/docs?x=y", 422, "This cannot be shown"),
+        (&world.client, "/v1/auth/sign-in", 405, "Nothing to look at"),
+    ] {
+        let page = browse(who).get(path, status);
+        let media = ["content-type", "vary"].map(|name| page.header(name).unwrap_or_default());
+        assert_eq!(media, ["text/html; charset=utf-8", "accept"], "{path}");
+        let (text, policy) = (page.text(), page.header("content-security-policy"));
+        assert!(text.contains(says) && !text.contains("<script"), "{path}: {text}");
+        assert!(policy.is_some_and(|policy| policy.contains("style-src 'self'")), "{path}");
+        assert_eq!(page.header("x-frame-options"), Some("DENY"), "{path}");
+        for accept in ["*/*", "application/json", "application/json, text/html;q=0.9"] {
+            let program = who.with_header("accept", accept).get(path, status);
+            assert_eq!(program.header("content-type"), Some("application/problem+json"), "{path}");
+            assert_eq!(program.header("vary"), Some("accept"), "{path}");
+        }
+    }
+    let page = person.get("/v1/me", 401);
+    assert!(page.header("www-authenticate").is_some(), "the status means what it says");
+    assert!(page.text().contains("href=\"/account/sign-in?return_to=%2Fv1%2Fme\""));
+    // What is another's looks like what is absent, to people too.
+    let foreign = format!("/v1/forms/{}", other.form("F"));
+    assert_eq!(insider.get(&foreign, 404).essence(), insider.get(absent, 404).essence());
+    // Who changes something is a program, and SCIM has a form of its own.
+    assert_eq!(person.call("DELETE", "/docs", None).problem(), "method-not-allowed");
+    let scim = person.get("/scim/v2/Users", 401);
+    assert_eq!(scim.header("content-type"), Some("application/scim+json"));
+    assert_eq!(person.get("/%3Cscript%3E?%3Cb%3E", 404).text().contains("script"), false);
+}
+
+#[test]
+fn browsers_find_a_picture_where_they_look_for_one() {
+    let world = World::start();
+    let icon = world.client.get("/favicon.ico", 200);
+    assert_eq!(icon.header("content-type"), Some("image/svg+xml"));
+    assert_eq!(icon.header("cache-control"), Some("public, max-age=2592000"));
+    let known = world.client.with_header("if-none-match", icon.header("etag").expect("an ETag"));
+    known.get("/favicon.ico", 304);
+    assert_eq!(world.ops.get("/favicon.ico", 200).text(), icon.text());
+    for page in ["/docs", "/account/sign-in"] {
+        assert!(world.client.get(page, 200).text().contains("href=\"/favicon.ico\""), "{page}");
     }
 }
