@@ -81,6 +81,12 @@ const SENTENCES: &[Row] = &[
     ),
     (
         Kind::IDENTITY_NOT_ADMITTED,
+        "provider-unconfirmed",
+        "Nobody new can come in that way at the moment, because whoever set it up is no administrator any more. Ask an \
+         administrator of your organisation to confirm it.",
+    ),
+    (
+        Kind::IDENTITY_NOT_ADMITTED,
         "",
         "The account you used may not come in. Ask an administrator of your organisation.",
     ),
@@ -146,7 +152,7 @@ mod tests {
     use crate::http::oidc::reason_of;
     use crate::http::problem::Problem;
 
-    const UNWANTED: [Unwanted; 10] = [
+    const UNWANTED: [Unwanted; 11] = [
         Unwanted::ProviderChanged,
         Unwanted::NotLinked,
         Unwanted::Domain,
@@ -157,6 +163,7 @@ mod tests {
         Unwanted::Role,
         Unwanted::Full { limit: 3 },
         Unwanted::TrialEnded,
+        Unwanted::Unconfirmed,
     ];
 
     /// Where each stands above; one that is new does not compile until it is put there.
@@ -172,6 +179,7 @@ mod tests {
             Unwanted::Role => 7,
             Unwanted::Full { .. } => 8,
             Unwanted::TrialEnded => 9,
+            Unwanted::Unconfirmed => 10,
         }
     }
 
