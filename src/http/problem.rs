@@ -417,7 +417,8 @@ impl From<Fault> for Problem {
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Problems\n\nEvery 4xx and 5xx answer is `application/problem+json` (RFC 9457). Its `type` is \
-         `/problems/CODE`,\nserved by the node itself. This page is made from the table in \
+         `/problems/CODE`,\nserved by the node itself. Who opens an address in a browser, which prefers \
+         `text/html`, sees a page with the same status\nand headers instead. This page is made from the table in \
          `src/http/problem.rs`.\n\n| code | status | title | what to do |\n| --- | --- | --- | --- |\n",
     );
     for kind in KINDS {

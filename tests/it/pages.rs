@@ -247,7 +247,7 @@ fn who_opens_an_address_and_is_refused_gets_a_page_and_programs_get_the_problem(
     assert_eq!(person.call("DELETE", "/docs", None).problem(), "method-not-allowed");
     let scim = person.get("/scim/v2/Users", 401);
     assert_eq!(scim.header("content-type"), Some("application/scim+json"));
-    assert_eq!(person.get("/%3Cscript%3E?%3Cb%3E", 404).text().contains("script"), false);
+    assert!(!person.get("/%3Cscript%3E?%3Cb%3E", 404).text().contains("script"));
 }
 
 #[test]
