@@ -147,6 +147,7 @@ pub struct Node {
     http: Listening,
     ops: Ops,
     http_url: String,
+    browser_url: String,
     ops_url: String,
 }
 
@@ -168,7 +169,9 @@ impl Node {
         let vault = Vault::open(&config).await?;
         let http_listener = bind("http.bind", config.http.bind)?;
         let ops_listener = bind("ops.bind", config.ops.bind)?;
-        let http_url = url(&config.http, address_of(&http_listener, "http.bind")?);
+        let http_address = address_of(&http_listener, "http.bind")?;
+        let http_url = url(&config.http, http_address);
+        let browser_url = url_for_browsers(&config.http, http_address);
         let ops_address = address_of(&ops_listener, "ops.bind")?;
         let ops_url = format!("http://{}", reachable(ops_address));
 
@@ -194,7 +197,7 @@ impl Node {
                 return Err(error);
             }
         };
-        let node = Self { engine, http, ops, http_url, ops_url };
+        let node = Self { engine, http, ops, http_url, browser_url, ops_url };
         node.announce(&token)?;
         Ok(node)
     }
@@ -225,6 +228,10 @@ impl Node {
     /// URL of the API, as bound.
     pub fn http_url(&self) -> &str {
         &self.http_url
+    }
+    /// URL to open in a browser.
+    pub fn browser_url(&self) -> &str {
+        &self.browser_url
     }
     /// URL of the operators' listener, as bound.
     pub fn ops_url(&self) -> &str {
@@ -359,6 +366,16 @@ fn address_of(listener: &TcpListener, key: &'static str) -> Result<SocketAddr, S
 
 fn url(http: &Http, bound: SocketAddr) -> String {
     format!("{}://{}", http.scheme(), reachable(bound))
+}
+
+/// Where a browser finds the node: on this machine by name, because passkeys take no address.
+fn url_for_browsers(http: &Http, bound: SocketAddr) -> String {
+    let is_here = reachable(bound).ip().is_loopback() && http.base_domain.is_none();
+    match &http.public_url {
+        Some(public) => public.clone(),
+        None if is_here => format!("{}://localhost:{}", http.scheme(), bound.port()),
+        None => url(http, bound),
+    }
 }
 
 /// An address this machine can call: where every address is bound, the loopback one stands for it.

@@ -139,6 +139,7 @@ async fn play(node: &Node, people: &Arc<People>, stop: &mut StopSignals) -> Resu
     let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("bulkhead"));
     let scene = Scene {
         http: node.http_url(),
+        browsers: node.browser_url(),
         ops: node.ops_url(),
         data: &node.config().data.dir,
         program: &program,

@@ -25,8 +25,9 @@ pub fn run(place: &Place) -> Result<(), CliError> {
 /// Says where everything is. A closed standard output does not stop a node.
 fn announce(node: &Node) -> Result<(), CliError> {
     let text = format!(
-        "bulkhead is ready\n  API        {}  (documents at /docs, /openapi.json)\n  operators  {}  (/readyz, /metrics, /actors)\n  data       {}",
+        "bulkhead is ready\n  API        {}  (documents at /docs, /openapi.json)\n  browsers   {}  (/docs, /account/sign-in)\n  operators  {}  (/readyz, /metrics, /actors)\n  data       {}",
         node.http_url(),
+        node.browser_url(),
         node.ops_url(),
         node.config().data.dir.display(),
     );

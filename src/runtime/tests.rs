@@ -92,3 +92,25 @@ async fn the_operators_pages_show_tenants_and_actors_and_refuse_tenant_tokens() 
     assert_eq!(get(format!("{}/actors/tn_00", node.ops_url())).await.0, 404);
     node.stop().await.expect("it stops");
 }
+
+#[test]
+fn browsers_are_sent_to_a_name_where_passkeys_need_one() {
+    let at = |changes: &[(&str, &str)], bound: &str| {
+        let data_dir = Some("/srv/bulkhead".into());
+        let mut overrides = Overrides { data_dir, ..Overrides::default() };
+        for (key, value) in changes {
+            overrides = overrides.set(key, *value);
+        }
+        let config = Config::load_from(None, [], &overrides).expect("the configuration");
+        url_for_browsers(&config.http, bound.parse().expect("an address"))
+    };
+    for bound in ["127.0.0.1:8080", "[::1]:8080", "0.0.0.0:8080", "[::]:8080"] {
+        assert_eq!(at(&[], bound), "http://localhost:8080", "{bound}");
+    }
+    assert_eq!(at(&[], "192.0.2.1:80"), "http://192.0.2.1:80");
+    let public = [("http.public_url", "https://app.example.com")];
+    assert_eq!(at(&public, "127.0.0.1:8080"), "https://app.example.com");
+    // The name that passkeys are bound to is another one then.
+    let base = [("http.base_domain", "example.com")];
+    assert_eq!(at(&base, "127.0.0.1:8080"), "http://127.0.0.1:8080");
+}

@@ -260,7 +260,10 @@ fn a_node_announces_itself_and_takes_it_back_when_told_to_stop() {
     assert_eq!(announced, wanted);
     // For people it is printed once programs can find it.
     crate::kit::eventually("its own words", || {
-        node.stdout().contains(&node.client.base).then_some(())
+        let (said, address) = (node.stdout(), &node.client.base);
+        // By number for programs, by name for browsers.
+        let named = address.replace("127.0.0.1", "localhost");
+        [address, &named].iter().all(|url| said.contains(&format!("  {url}  "))).then_some(())
     });
     node.ops.get("/readyz", 200);
     println!("serve: announced {} ms after its start", node.ready_after.as_millis());

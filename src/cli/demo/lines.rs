@@ -10,6 +10,8 @@ use crate::cli::demo::seed::Seeded;
 pub struct Scene<'a> {
     /// URL of the API.
     pub http: &'a str,
+    /// The API's address in a browser.
+    pub browsers: &'a str,
     /// URL of the operators' listener.
     pub ops: &'a str,
     /// The data directory.
@@ -38,7 +40,7 @@ impl Scene<'_> {
 
     fn head(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "bulkhead demo is ready; Ctrl-C ends it\n")?;
-        writeln!(text, "  API        {}  (try {}/docs)", self.http, self.http)?;
+        writeln!(text, "  API        {}  (open {}/docs)", self.http, self.browsers)?;
         writeln!(text, "  operators  {}/actors", self.ops)?;
         writeln!(text, "  data       {}\n", self.data.display())?;
         writeln!(text, "  Two tenants ({}), in each: {}", TENANTS.join(", "), ROLES.join(", "))?;
@@ -251,6 +253,7 @@ mod tests {
         };
         let scene = Scene {
             http: "http://127.0.0.1:8080",
+            browsers: "http://localhost:8080",
             ops: "http://127.0.0.1:9090",
             data: dir.path(),
             program: Path::new("/bin/bulkhead"),
