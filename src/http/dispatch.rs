@@ -214,7 +214,7 @@ impl Edge {
         if seen.is_scim {
             response = scim::error::translate(response);
         } else {
-            response = refusal::shown(response, &seen.request_id);
+            response = refusal::shown(response, &seen.request_id, seen.is_api);
         }
         let status = response.status();
         let with = Sealing {

@@ -17,7 +17,11 @@ use crate::http::problem::{Kind, Problem};
 use crate::http::{answer, docs, oidc};
 
 /// The answer as a page, if it is a problem and a browser shows it to somebody.
-pub(crate) fn shown(mut response: ServiceResponse, request_id: &str) -> ServiceResponse {
+pub(crate) fn shown(
+    mut response: ServiceResponse,
+    request_id: &str,
+    is_api: bool,
+) -> ServiceResponse {
     let request = response.request();
     let error = response.response().error();
     let problem = error.and_then(actix_web::Error::as_error::<Problem>);
@@ -26,6 +30,10 @@ pub(crate) fn shown(mut response: ServiceResponse, request_id: &str) -> ServiceR
         return response;
     };
     if !answer::wants_page(request) {
+        // Nobody may keep what the API answers, so nobody has to tell one answer from the other.
+        if is_api {
+            return response;
+        }
         response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
         return response;
     }
