@@ -306,7 +306,7 @@ async fn sign_in(
     let SignInBody { tenant: slug, email, password } = body;
     let typed = normalise_email(&email).unwrap_or_else(|_| email.trim().to_lowercase());
     let account = format!("{slug} {typed}");
-    limit_anonymous(&request, &app, Class::SignIn, Some(&account))?;
+    limit_anonymous(&request, &app, Class::SignIn, None)?;
 
     // For a tenant that does not exist the platform does the same work, and notes the attempt.
     let known = app.tenants.by_slug(&slug);
@@ -316,8 +316,9 @@ async fn sign_in(
     let found = door.query(Permit::anonymous(tenant), query).await.map_err(vague)?;
     let credential = found.filter(|_| known.is_some());
     let phc = credential.as_ref().map(|credential| credential.password_phc.clone());
-    let share = Share::SignIn(slug.into());
-    let is_right = app.passwords.verify(share, &password, phc).await?;
+    let check = || limit_anonymous(&request, &app, Class::SignIn, Some(&account));
+    let place = (slug.as_str(), client_ip(&request));
+    let is_right = app.passwords.verify_sign_in(place, check, &password, phc).await?;
     let failure = match credential {
         Some(credential) if is_right => {
             let (permit, begin) = (Permit::anonymous(tenant), BeginSession { credential });

@@ -27,8 +27,10 @@ use actors::tenant::identities::providers::{FindProvider, Provider};
 use actors::tenant::sessions::challenge::SignedIn;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 use storage::id::TenantId;
+use url::Url;
 
 use crate::federation::Doubt;
 use crate::http::account::SIGN_IN;
@@ -116,15 +118,29 @@ fn bound(request: &HttpRequest) -> Result<Option<BrowserBinding>, Problem> {
 /// Where somebody is led in the end: a path of this host. What a browser could take for another host is not one.
 pub(crate) fn return_to(pointer: &str, given: Option<String>) -> Result<String, Problem> {
     let Some(path) = given else { return Ok("/".to_owned()) };
-    let is_local = path.starts_with('/')
-        && !path.starts_with("//")
-        && !path.contains('\\')
-        // Some of these lead on to other hosts.
-        && !path.starts_with("/v1/auth/")
+    let is_fit = path.starts_with('/')
         && path.len() <= RETURN_TO_BYTES_MAX
         && path.bytes().all(|byte| byte.is_ascii_graphic());
-    let message = "must be a path of this host: it begins with one slash and has no backslash";
-    if is_local { Ok(path) } else { Err(Problem::invalid(pointer, message)) }
+    let message = "must be a path of this host: it begins with one slash and has no backslash, `//`, `.` or `..` in it";
+    if is_fit && leads_as_written(&path) {
+        Ok(path)
+    } else {
+        Err(Problem::invalid(pointer, message))
+    }
+}
+
+/// Whether a browser goes to just that path of this host, and not to one of those that lead on to other hosts.
+fn leads_as_written(path: &str) -> bool {
+    let only_path = path.split(['?', '#']).next().unwrap_or_default();
+    let Ok(here) = Url::parse("http://here/") else { return false };
+    let Ok(there) = here.join(path) else { return false };
+    let decoded = percent_decode_str(only_path).decode_utf8_lossy();
+    there.origin() == here.origin()
+        && there.path() == only_path
+        && !decoded.contains("//")
+        && !decoded.contains('\\')
+        && !decoded.starts_with("/v1/auth/")
+        && !decoded.split('/').any(|segment| matches!(segment, "." | ".."))
 }
 
 fn see_other(location: &str) -> Result<HttpResponse, Problem> {

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use actors::env::Env;
@@ -28,7 +29,7 @@ mod workers;
 
 use argon::Argon;
 pub use queue::Share;
-use queue::{Full, Queue};
+use queue::{Full, Queue, Turn};
 use workers::Workers;
 
 /// Fewest characters of a password.
@@ -160,7 +161,8 @@ impl Passwords {
         let (inner, password) = (self.0.clone(), password.clone());
         let known = strength::known_words(email, names);
         let salt = self.0.env.random::<16>();
-        self.run(share, move || {
+        let turn = self.turn(share).await?;
+        let work = move || {
             if let Some(message) = strength::advice(password.text(), &known) {
                 return Err(PasswordError::Weak(FieldError {
                     pointer: pointer.to_owned(),
@@ -168,8 +170,8 @@ impl Passwords {
                 }));
             }
             inner.argon.hash(password.text(), &salt)
-        })
-        .await?
+        };
+        self.0.workers.run(turn, work).await?
     }
 
     /// Whether `password` is the one that `phc` was made from. Without a `phc` the answer is no, and
@@ -183,13 +185,41 @@ impl Passwords {
         password: &Secret,
         phc: Option<String>,
     ) -> Result<bool, PasswordError> {
+        let turn = self.turn(share).await?;
+        self.compare(turn, password, phc).await
+    }
+
+    /// Whether `password` is that of somebody who signs in to the tenant called `slug`, as [`Self::verify`] says
+    /// it. `check` is asked once it is their turn, so who is told to come back has used nothing up.
+    ///
+    /// # Errors
+    /// [`PasswordError`], and what `check` says.
+    pub async fn verify_sign_in<E: From<PasswordError>>(
+        &self,
+        (slug, ip): (&str, Option<IpAddr>),
+        check: impl FnOnce() -> Result<(), E>,
+        password: &Secret,
+        phc: Option<String>,
+    ) -> Result<bool, E> {
+        let turn = self.0.queue.turn_from(ip, Share::SignIn(slug.into())).await;
+        let turn = turn.map_err(|full| self.refusal(full))?;
+        check()?;
+        Ok(self.compare(turn, password, phc).await?)
+    }
+
+    async fn compare(
+        &self,
+        turn: Turn,
+        password: &Secret,
+        phc: Option<String>,
+    ) -> Result<bool, PasswordError> {
         let (inner, password) = (self.0.clone(), password.clone());
-        self.run(share, move || {
+        let work = move || {
             let is_somebody = phc.is_some();
             let phc = phc.as_deref().unwrap_or(&inner.nobody);
             Ok(inner.argon.matches(password.text(), phc)? && is_somebody)
-        })
-        .await?
+        };
+        self.0.workers.run(turn, work).await?
     }
 
     fn refusal(&self, full: Full) -> PasswordError {
@@ -201,13 +231,8 @@ impl Passwords {
         }
     }
 
-    async fn run<T: Send + 'static>(
-        &self,
-        share: Share,
-        work: impl Fn() -> T + Send + Sync + 'static,
-    ) -> Result<T, PasswordError> {
-        let turn = self.0.queue.turn(share).await.map_err(|full| self.refusal(full))?;
-        self.0.workers.run(turn, work).await
+    async fn turn(&self, share: Share) -> Result<Turn, PasswordError> {
+        self.0.queue.turn(share).await.map_err(|full| self.refusal(full))
     }
 }
 

@@ -66,7 +66,7 @@ pub const ROUTES: &[Route] = &[
         web::post().to(read_link)
     })
     .summary("Say what a mailed link is for, and of which tenant; it is not used up")
-    .rate(Class::Recover)
+    .rate(Class::SignIn)
     .body::<LinkBody>(r#"{"token":"bkt_AAAA"}"#)
     .answers::<LinkView>(200),
     Route::new(

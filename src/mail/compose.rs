@@ -204,6 +204,22 @@ fn told(change: Change) -> (&'static str, &'static str, &'static str) {
             "were made anew",
             "There is a new set of recovery codes. The earlier ones count no more.",
         ),
+        Change::Address => (
+            "e-mail address",
+            "was changed",
+            "An administrator or the directory of your organisation gave the account another e-mail address, and all \
+             sessions have ended. Further mails go there.",
+        ),
+        Change::IdentityLinked => (
+            "linked accounts",
+            "were changed",
+            "An account of another provider was linked: whoever signs in there gets in here.",
+        ),
+        Change::IdentityUnlinked => (
+            "linked accounts",
+            "were changed",
+            "The link to an account of another provider was removed.",
+        ),
     }
 }
 
@@ -229,6 +245,10 @@ fn changed(tenant: &str, letter: &Letter, change: Change, seen: Option<&Seen>) -
             }
             Change::FactorsReset => {
                 "If you did not ask for it, choose a new password at once, and tell your administrator."
+            }
+            Change::Address => "If you did not expect it, tell your administrator at once.",
+            Change::IdentityLinked => {
+                "If it was not you, sign in, remove the link, choose a new password, and tell your administrator."
             }
             _ => {
                 "If it was not you, choose a new password at once, which ends all other sessions, and have your \
@@ -336,6 +356,8 @@ mod tests {
             (Change::PasskeyAdded, "A passkey was added. It was done"),
             (Change::PasskeyRemoved, "A passkey was removed"),
             (Change::RecoveryCodesMade, "There is a new set of recovery codes"),
+            (Change::IdentityLinked, "An account of another provider was linked"),
+            (Change::IdentityUnlinked, "The link to an account of another provider was removed"),
         ] {
             let notice = compose().write(&letter(Content::Changed(change, Some(seen.clone()))));
             for text in [&notice.text, &notice.page] {

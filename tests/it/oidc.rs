@@ -262,6 +262,15 @@ fn one_is_led_to_paths_of_this_host_only() {
         "",
         "/%09/evil",
         "javascript:alert(1)",
+        "/v1/auth/oidc/idp/start",
+        "/./v1/auth/oidc/idp/start",
+        "/a/../v1/auth/oidc/idp/start",
+        "/v1/./auth/oidc/idp/start",
+        "/v1//auth/oidc/idp/start",
+        "/%252e/v1/auth/oidc/idp/start",
+        "/a/%252E%252e/v1/auth/oidc/idp/start",
+        "/v1/%2561uth/oidc/idp/start",
+        "/%255cevil.example",
     ] {
         let place = format!("/v1/auth/oidc/idp/start?tenant=acme&return_to={bad}");
         let refused = world.client.get(&place, 422);

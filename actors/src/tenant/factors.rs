@@ -171,6 +171,11 @@ impl FactorsRow {
         self.challenges.push(Challenge { id, expires_ms, wrong: 0, passkey: None, first });
     }
 
+    /// Has no sign-in wait any more; whether one did.
+    pub(crate) fn end_challenges(&mut self) -> bool {
+        !std::mem::take(&mut self.challenges).is_empty()
+    }
+
     /// Whether a sign-in still waits.
     pub(crate) fn is_waiting(&self, id: &[u8; 16], now_ms: u64) -> bool {
         self.challenges.iter().any(|one| one.id == *id && one.expires_ms > now_ms)

@@ -20,6 +20,7 @@ use storage::value;
 use crate::limits;
 use crate::tenant::cx::{Cx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::scim::person::ProvisionedRow;
 
 const SUBJECT_LABEL: &str = "identity";
 
@@ -133,6 +134,12 @@ fn link(
     cx.put(&row.key(), &row)?;
     let subject = row.subject_key(cx);
     cx.put(&subject, &Subject::Of(user, row.id))?;
+    // They came: from now on a link says who they are, and never again the address, also when it is gone.
+    let key = Key::Provisioned { user };
+    let announced: Option<ProvisionedRow> = cx.row(&key)?;
+    if let Some(announced) = announced.filter(|announced| announced.awaited) {
+        cx.put(&key, &ProvisionedRow { awaited: false, ..announced })?;
+    }
     Ok(row)
 }
 

@@ -69,6 +69,12 @@ pub enum Change {
     PasskeyRemoved,
     /// There is a new set of recovery codes.
     RecoveryCodesMade,
+    /// The address is another one; said at the one that was.
+    Address,
+    /// An identity of another provider signs in.
+    IdentityLinked,
+    /// One does no more.
+    IdentityUnlinked,
 }
 
 /// Where something was asked from, as the list of sessions names it.
@@ -123,7 +129,11 @@ pub(crate) fn post(
     expires_ms: u64,
 ) -> Result<(), TenantError> {
     // An administrator's own address is no matter of those they help; the audit log has it.
-    let is_own = matches!(about, About::PasswordChanged(_) | About::Changed(..));
+    let is_own = match about {
+        About::PasswordChanged(_) => true,
+        About::Changed(_, change) => change != Change::Address,
+        _ => false,
+    };
     let seen = is_own.then(|| Seen::of(cx));
     let outbox = cx.state().mail;
     if outbox.waiting >= limits::MAILS_MAX {

@@ -20,7 +20,7 @@ pub mod patch;
 pub mod person;
 pub mod schema;
 pub mod shape;
-mod user_changes;
+pub mod user_changes;
 pub mod users;
 
 /// A resource's attributes, by their names as the schema spells them.

@@ -26,9 +26,18 @@ function show(step) {
 // A path of this host and nothing that a browser could take for another one.
 function wanted() {
   const path = handed.get("return_to") || asked.get("return_to");
-  const isLocal = path && /^\/(?![/\\])[!-~]*$/.test(path) && !path.includes("\\");
-  // Some routes of the API lead on to other hosts.
-  return isLocal && !path.startsWith("/v1/auth/") ? path : null;
+  if (!path || !/^\/[!-~]*$/.test(path)) return null;
+  try {
+    const there = new URL(path, location.origin);
+    const written = path.split(/[?#]/)[0];
+    const decoded = decodeURIComponent(written);
+    const isLocal = there.origin === location.origin && there.pathname === written
+      && !/\/\/|\\|\/\.\.?(\/|$)/.test(decoded);
+    // Some routes of the API lead on to other hosts.
+    return isLocal && !decoded.startsWith("/v1/auth/") ? path : null;
+  } catch {
+    return null;
+  }
 }
 
 async function send(path, body, method = "POST") {

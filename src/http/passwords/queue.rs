@@ -3,7 +3,8 @@
 //! A hash costs a core for a while, so nobody may take the cores for themselves: everybody who asks
 //! has a share of their own, of which two hashes at most are in the queue that all shares have in
 //! common, and a few more wait outside it. What waits there costs nobody else anything. Of the common
-//! queue one half is for sign-ins alone. No lock is held while anything waits.
+//! queue one half is for sign-ins alone, and of that one network has a quarter at most, whatever tenants it
+//! names: names are for whoever asks to invent. No lock is held while anything waits.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -29,6 +30,8 @@ pub enum Share {
     SignIn(Box<str>),
     /// Somebody without an account, by address.
     Address(Option<IpAddr>),
+    /// Whoever wants to sign in from that network, to whatever tenant.
+    Network(Option<IpAddr>),
     /// Whoever runs the node.
     Operator,
 }
@@ -37,10 +40,19 @@ impl Share {
     /// The share of an address, if it is known: IPv4 by address, IPv6 by /64, which is what one
     /// customer gets.
     pub fn address(ip: Option<IpAddr>) -> Self {
-        Self::Address(ip.map(|ip| match ip.to_canonical() {
-            IpAddr::V4(ip) => ip.into(),
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
-        }))
+        Self::Address(ip.map(|ip| prefix(ip, 64)))
+    }
+    /// The share of a network, if it is known: IPv4 by address, IPv6 by /48, which is the most that one
+    /// customer commonly gets (RFC 6177).
+    pub fn network(ip: Option<IpAddr>) -> Self {
+        Self::Network(ip.map(|ip| prefix(ip, 48)))
+    }
+}
+
+fn prefix(ip: IpAddr, bits: u32) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << (128 - bits))).into(),
     }
 }
 
@@ -62,6 +74,7 @@ pub(super) struct Queue {
     sign_ins: Arc<Semaphore>,
     /// One permit per anything else that runs or waits.
     others: Arc<Semaphore>,
+    of_a_network: Bounds,
 }
 
 /// Who has a share at the moment. A share of which nothing is under way is not here.
@@ -75,9 +88,21 @@ struct Used {
     queued: Arc<Semaphore>,
 }
 
+/// How many of a share there may be: at all, and in the common queue.
+#[derive(Clone, Copy)]
+struct Bounds {
+    admitted: usize,
+    queued: usize,
+}
+
+/// What each share but a network's has.
+const OF_A_SHARE: Bounds =
+    Bounds { admitted: ADMITTED_PER_SHARE_MAX, queued: QUEUED_PER_SHARE_MAX };
+
 /// The right to work for one hash. Whoever drops it lets the next one on.
 pub(super) struct Turn {
     _permits: [OwnedSemaphorePermit; 3],
+    _network: Option<(OwnedSemaphorePermit, Admission)>,
     _admission: Admission,
 }
 
@@ -93,13 +118,16 @@ impl Shares {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn admit(self: &Arc<Self>, share: Share) -> Option<(Admission, Arc<Semaphore>)> {
+    fn admit(
+        self: &Arc<Self>,
+        share: Share,
+        Bounds { admitted, queued }: Bounds,
+    ) -> Option<(Admission, Arc<Semaphore>)> {
         let mut shares = self.lock();
-        let used = shares.entry(share.clone()).or_insert_with(|| Used {
-            admitted: 0,
-            queued: Arc::new(Semaphore::new(QUEUED_PER_SHARE_MAX)),
-        });
-        if used.admitted >= ADMITTED_PER_SHARE_MAX {
+        let used = shares
+            .entry(share.clone())
+            .or_insert_with(|| Used { admitted: 0, queued: Arc::new(Semaphore::new(queued)) });
+        if used.admitted >= admitted {
             return None;
         }
         used.admitted += 1;
@@ -131,7 +159,22 @@ impl Queue {
             running: Arc::new(Semaphore::new(cores)),
             sign_ins: Arc::new(Semaphore::new(places - others)),
             others: Arc::new(Semaphore::new(others)),
+            // A whole office may come through one address: the last of it waits about a second.
+            of_a_network: Bounds { admitted: (places - others) * 4, queued: (places - others) / 4 },
         }
+    }
+
+    /// Waits for a turn to sign somebody in who comes from that address.
+    ///
+    /// # Errors
+    /// [`Full`], at once.
+    pub(super) async fn turn_from(&self, ip: Option<IpAddr>, share: Share) -> Result<Turn, Full> {
+        let network = self.shares.admit(Share::network(ip), self.of_a_network);
+        let (admission, queued) = network.ok_or(Full::Share)?;
+        // Before a place of the tenant's is taken: who waits here is in nobody's way but their network's.
+        let queued = wait(queued).await;
+        let turn = self.turn(share).await?;
+        Ok(Turn { _network: Some((queued, admission)), ..turn })
     }
 
     /// Waits for a turn.
@@ -141,14 +184,16 @@ impl Queue {
     pub(super) async fn turn(&self, share: Share) -> Result<Turn, Full> {
         let places = match share {
             Share::SignIn(_) => &self.sign_ins,
-            Share::Tenant(_) | Share::Address(_) | Share::Operator => &self.others,
+            Share::Tenant(_) | Share::Address(_) | Share::Network(_) | Share::Operator => {
+                &self.others
+            }
         };
-        let (admission, queued) = self.shares.admit(share).ok_or(Full::Share)?;
+        let (admission, queued) = self.shares.admit(share, OF_A_SHARE).ok_or(Full::Share)?;
         let queued = wait(queued).await;
         let overloaded = |_| Full::Queue;
         let place = places.clone().try_acquire_owned().map_err(overloaded)?;
         let running = wait(self.running.clone()).await;
-        Ok(Turn { _permits: [running, place, queued], _admission: admission })
+        Ok(Turn { _permits: [running, place, queued], _network: None, _admission: admission })
     }
 }
 
@@ -158,6 +203,7 @@ async fn wait(permits: Arc<Semaphore>) -> OwnedSemaphorePermit {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::FutureExt as _;
@@ -200,6 +246,40 @@ mod tests {
         drop(turns);
         assert_eq!(places(&queue), [cores, sign_ins, others], "something was kept");
         assert!(queue.shares.lock().is_empty(), "a share of nobody is remembered");
+    }
+
+    #[tokio::test]
+    async fn whoever_invents_names_has_a_quarter_of_the_places_for_their_network() {
+        let queue = Queue::new(1);
+        let [_, sign_ins, _] = places(&queue);
+        let flood = |n: usize| {
+            // Every request from another /64 of one /48, for a tenant of another name.
+            let subnet = u16::try_from(n).expect("few");
+            let ip = Ipv6Addr::new(0x2001, 0xdb8, 7, subnet, 0, 0, 0, 1);
+            Box::pin(queue.turn_from(Some(ip.into()), sign_in(&format!("tenant-{n}"))))
+        };
+        let mut flood: Vec<_> = (0..queue.of_a_network.admitted).map(flood).collect();
+        let mut turns = Vec::new();
+        for one in &mut flood {
+            match one.now_or_never() {
+                None => {}
+                Some(Ok(turn)) => turns.push(turn),
+                Some(Err(error)) => panic!("{error:?}"),
+            }
+        }
+        let [_, left, _] = places(&queue);
+        assert_eq!((turns.len(), left), (1, sign_ins - sign_ins / 4));
+        let one_more = queue.turn_from(
+            Some(Ipv6Addr::new(0x2001, 0xdb8, 7, 9999, 0, 0, 0, 1).into()),
+            sign_in("more"),
+        );
+        assert_eq!(one_more.now_or_never().and_then(Result::err), Some(Full::Share));
+        let victim = queue.turn_from(Some(Ipv4Addr::LOCALHOST.into()), sign_in("acme"));
+        let mut victim = Box::pin(victim);
+        assert!((&mut victim).now_or_never().is_none(), "waits for a core, not for the flood");
+        drop((flood, turns));
+        assert!(victim.await.is_ok());
+        assert!(queue.shares.lock().is_empty(), "a network is remembered for nothing");
     }
 
     #[tokio::test]

@@ -13,7 +13,12 @@ fn kept(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).expect("a folder") {
+        // One that was just removed holds nothing any more.
+        let Ok(entries) = fs::read_dir(&folder) else {
+            assert!(!folder.exists(), "{}", folder.display());
+            continue;
+        };
+        for entry in entries {
             let path = entry.expect("an entry").path();
             if path.is_dir() {
                 folders.push(path);

@@ -16,7 +16,9 @@ use crate::limits;
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Query, ReadCx, Reads};
 use crate::tenant::error::{Conflict, TenantError};
+use crate::tenant::mail::Change;
 use crate::tenant::people::{SessionRow, UserRow};
+use crate::tenant::recovery::notify_of;
 
 /// An identity, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -109,6 +111,7 @@ fn attach(
     let draft = Draft::success(LinkIdentity::NAME, row.named())
         .with("provider", provider.provider_name().to_owned());
     cx.audit_as(user.named(), draft);
+    notify_of(cx, &user, Change::IdentityLinked)?;
     Ok(row)
 }
 
@@ -204,6 +207,6 @@ impl Command for UnlinkIdentity {
             cx.delete(&subject)?;
         }
         cx.audit(Draft::success(Self::NAME, row.named()));
-        Ok(())
+        notify_of(cx, &user, Change::IdentityUnlinked)
     }
 }

@@ -164,8 +164,8 @@ pub struct IdentityProviderView {
     pub default_role: Option<Role>,
     /// Whether it may vouch.
     pub enabled: bool,
-    /// The highest role it may vouch for: that of whoever last said what is trusted, and `member` once they
-    /// are gone.
+    /// The highest role it may vouch for: that of whoever last said what is trusted, and `member` while they could
+    /// not say it.
     pub vouches_up_to: Role,
     /// Whether whoever said what is trusted could still say so. If not, only who is linked signs in by it, until
     /// somebody who may says it again.
@@ -201,8 +201,9 @@ impl ProviderRow {
             return Ok(Standing { up_to: self.vouches_up_to, is_confirmed: true });
         };
         let user: Option<UserRow> = cx.row(&Key::User { id: user })?;
-        let role = user.filter(|user| !user.deactivated).map_or(Role::Member, |user| user.role);
-        let is_confirmed = permit::WriteIdentityProviders::ROW.roles.contains(role);
+        let role = user.filter(|user| !user.deactivated).map(|user| user.role);
+        let role = role.filter(|role| permit::WriteIdentityProviders::ROW.roles.contains(*role));
+        let (role, is_confirmed) = (role.unwrap_or(Role::Member), role.is_some());
         Ok(Standing { up_to: self.vouches_up_to.min(role), is_confirmed })
     }
 

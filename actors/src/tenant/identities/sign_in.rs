@@ -20,6 +20,7 @@ use crate::tenant::factors::factors_of;
 use crate::tenant::invites;
 use crate::tenant::members::{find_by_email, insert_user};
 use crate::tenant::people::{UserRow, normalise_email};
+use crate::tenant::scim::person::ProvisionedRow;
 use crate::tenant::sessions::OpenSession;
 use crate::tenant::sessions::challenge::{SignedIn, sign_in_vouched};
 
@@ -251,7 +252,7 @@ fn expected(
     vouched: &Vouched,
     mut user: UserRow,
 ) -> Result<Result<UserRow, Unwanted>, TenantError> {
-    let is_announced = cx.bytes(&Key::Provisioned { user: user.id })?.is_some();
+    let is_announced = ProvisionedRow::find(cx, user.id)?.awaited;
     let has_a_way_in = user.password.is_some()
         || !identities_of(cx, user.id)?.is_empty()
         || factors_of(cx, user.id)?.is_enrolled();

@@ -17,6 +17,7 @@ use crate::permit::{Principal, Role};
 use crate::tenant::members::RemoveMember;
 use crate::tenant::members::scene::{NODE, Scene, person};
 use crate::tenant::people::UserRow;
+use crate::tenant::scim::user_changes::{ChangeUser, UserChange};
 use crate::tenant::scim::users::CreateUser;
 use crate::tenant::sessions::Opened;
 use crate::tenant::sessions::challenge::SignedIn;
@@ -130,6 +131,30 @@ fn whom_the_directory_announced_comes_in_once_by_the_address_and_then_by_the_lin
 }
 
 #[test]
+fn who_came_once_is_never_again_who_has_their_address() {
+    let mut scene = Scene::new();
+    scene.add("owner@b.c", Role::Owner);
+    let idp = provider(&mut scene, Some(Role::Viewer));
+    let body = |text: serde_json::Value| text.as_object().unwrap().clone();
+    let announced = body(serde_json::json!({"userName": "ann@b.c"}));
+    scene.run(&NODE, CreateUser { body: announced, base: String::new() }).unwrap();
+    let ann = come(&mut scene, &idp, "1", "ann@b.c").unwrap().user;
+    let bea = come(&mut scene, &idp, "2", "bea@b.c").unwrap().user;
+    // That the directory speaks of somebody does not make them announced.
+    for (user, email) in [(ann, "ann@b.c"), (bea, "bea@b.c")] {
+        let change = body(serde_json::json!({"userName": email, "displayName": "Other"}));
+        let change = UserChange::Replace(change);
+        let command = ChangeUser { user, change, if_match: None, base: String::new() };
+        scene.run(&NODE, command).unwrap();
+    }
+    scene.run(&NODE, DeleteIdentityProvider { provider: idp.id }).unwrap();
+    let theirs = provider(&mut scene, Some(Role::Viewer));
+    for email in ["ann@b.c", "bea@b.c"] {
+        assert_eq!(come(&mut scene, &theirs, "9", email).unwrap_err(), Unwanted::NotLinked);
+    }
+}
+
+#[test]
 fn everything_of_a_removed_person_goes_and_only_that_they_were_removed_stays() {
     let mut scene = Scene::new();
     scene.add("owner@b.c", Role::Owner);
@@ -164,13 +189,16 @@ fn what_somebody_set_up_who_administers_no_more_lets_nobody_in_until_it_is_said_
         come(scene, at, subject, email).map(|opened| opened.user)
     };
     assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Ok(bea));
-    // Demoted, it vouches for what they are; removed, for those who do not administer.
+    // Of who was demoted or removed, it vouches for those who do not administer.
     scene.change(admin, demote(Role::Customer));
-    assert_eq!(comes(&mut scene, &idp, "1", "ann@b.c"), Err(Unwanted::Role));
-    scene.run(&NODE, RemoveMember { user: admin }).unwrap();
-    assert_eq!(comes(&mut scene, &idp, "1", "ann@b.c"), Ok(ann));
-    assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Err(Unwanted::Role));
-    assert_eq!(comes(&mut scene, &idp, "3", "cid@b.c"), Err(Unwanted::Unconfirmed));
+    for is_removed in [false, true] {
+        if is_removed {
+            scene.run(&NODE, RemoveMember { user: admin }).unwrap();
+        }
+        assert_eq!(comes(&mut scene, &idp, "1", "ann@b.c"), Ok(ann));
+        assert_eq!(comes(&mut scene, &idp, "2", "bea@b.c"), Err(Unwanted::Role));
+        assert_eq!(comes(&mut scene, &idp, "3", "cid@b.c"), Err(Unwanted::Unconfirmed));
+    }
     let confirm = UpdateIdentityProvider {
         provider: idp.id,
         changes: IdentityProviderChanges {

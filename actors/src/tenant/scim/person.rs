@@ -51,6 +51,9 @@ pub struct ProvisionedRow {
     pub says_active: bool,
     /// Whether it says what they are; if not, they are what whoever is provisioned is.
     pub says_role: bool,
+    /// Whether the directory made the account and nobody came into it by an identity yet.
+    #[serde(default)]
+    pub awaited: bool,
 }
 
 impl ProvisionedRow {
@@ -63,6 +66,7 @@ impl ProvisionedRow {
             emails: Vec::new(),
             says_active: true,
             says_role: true,
+            awaited: false,
         }
     }
 
@@ -130,6 +134,7 @@ impl Wanted {
             emails: read_emails(attributes)?,
             says_active: active.is_some(),
             says_role: role.is_some(),
+            awaited: false,
         };
         Ok(Self { email, active, role, row })
     }

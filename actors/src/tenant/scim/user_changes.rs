@@ -18,8 +18,10 @@ use crate::permit::ProvisionPeople;
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
 use crate::tenant::forms::check_version;
+use crate::tenant::mail::Change;
 use crate::tenant::members::{check_new, email_key, end_sessions};
 use crate::tenant::people::UserRow;
+use crate::tenant::recovery::notify_of;
 use crate::tenant::tickets;
 
 /// What a person is to become.
@@ -58,7 +60,8 @@ impl Command for ChangeUser {
         check_version(self.if_match, before.version)?;
         let row_before = ProvisionedRow::find(cx, self.user)?;
         let wanted = self.wanted(&before, &row_before)?;
-        let Wanted { email, active, role, row } = wanted;
+        let Wanted { email, active, role, mut row } = wanted;
+        row.awaited = row_before.awaited;
         let mut user = before.clone();
         user.email = email;
         user.deactivated = !active.unwrap_or(true);
@@ -151,6 +154,8 @@ fn give_address(
     user.authz += 1;
     end_sessions(cx, user.id, None)?;
     tickets::end_all(cx, user.id)?;
+    // Where they can still be reached if it was not meant well; from now on mails go to the new one.
+    notify_of(cx, before, Change::Address)?;
     Ok(draft.with("address", true))
 }
 

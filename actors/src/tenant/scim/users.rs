@@ -97,6 +97,7 @@ impl Command for CreateUser {
         check_gives(cx, role)?;
         let mut user = insert_user(cx, &email, role, None)?;
         row.says_active = true;
+        row.awaited = true;
         if active == Some(false) {
             user.deactivated = true;
             cx.put(&Key::User { id: user.id }, &user)?;

@@ -10,10 +10,12 @@ use crate::audit::entry::{Draft, Named};
 use crate::permit;
 use crate::tenant::cx::{Command, Cx, Reads};
 use crate::tenant::error::TenantError;
+use crate::tenant::factors::factors_of;
 use crate::tenant::members::{check_ceiling, end_sessions};
 use crate::tenant::people::UserRow;
 
-/// Ends every session of a person: their tokens and cookies are refused from the next message on.
+/// Ends every session of a person: their tokens and cookies are refused from the next message on, and no sign-in
+/// that waits for its second factor goes on.
 #[derive(Debug)]
 pub struct EndMemberSessions {
     /// Whose.
@@ -34,6 +36,10 @@ impl Command for EndMemberSessions {
         let user: UserRow = cx.need(&Key::User { id: self.user })?;
         check_ceiling(cx, user.role)?;
         let ended = end_sessions(cx, user.id, None)?;
+        let mut factors = factors_of(cx, user.id)?;
+        if factors.end_challenges() {
+            cx.put(&Key::SecondFactors { user: user.id }, &factors)?;
+        }
         if ended > 0 {
             cx.audit(Draft::success(Self::NAME, user.named()).with("sessions", ended));
         }
