@@ -60,7 +60,7 @@ enum Command {
     /// Add people to a tenant.
     #[command(subcommand)]
     User(user::User),
-    /// Add platform administrators.
+    /// Add and remove platform administrators.
     #[command(subcommand)]
     PlatformAdmin(platform_admin::PlatformAdmin),
     /// Verify audit chains in the store.

@@ -25,7 +25,7 @@ async function complaint(answer) {
   try {
     const problem = await answer.json();
     const faults = (problem.errors || []).map((fault) => fault.message);
-    return faults.length > 0 ? `The password ${faults.join("; ")}.` : `${problem.title}. ${problem.detail || ""}`;
+    return faults.length > 0 ? `The password ${faults.join("; ").replace(/\.$/, "")}.` : `${problem.title}. ${problem.detail || ""}`;
   } catch {
     return `The server answered ${answer.status}. Try again later.`;
   }
@@ -58,7 +58,9 @@ form.addEventListener("submit", async (event) => {
 
 // Whose the link is. Names that people chose are put in as text, never as markup.
 function introduce({ kind, tenant, role, expires_at: ends }) {
-  const until = new Date(ends).toLocaleString("en-GB", { dateStyle: "long", timeStyle: "short" });
+  const until = new Date(ends).toLocaleString("en-GB", {
+    dateStyle: "long", timeStyle: "short", timeZone: "UTC",
+  }) + " UTC";
   const strong = (text) => Object.assign(document.createElement("strong"), { textContent: text });
   const said = {
     invite: [strong(tenant.name), " invites you to join as ", strong(role), `. The invitation ends on ${until}.`],
