@@ -148,11 +148,16 @@ async fn forgot(
     accepted()
 }
 
-/// A presented link, charged to its own budget.
-fn link(request: &HttpRequest, app: &App, text: &Secret) -> Result<MailedToken, Problem> {
+/// A presented link, charged to its own budget of that class.
+fn link(
+    request: &HttpRequest,
+    app: &App,
+    class: Class,
+    text: &Secret,
+) -> Result<MailedToken, Problem> {
     let token = MailedToken::parse(text.text());
     let account = token.as_ref().map(MailedToken::account);
-    limit_anonymous(request, app, Class::Recover, account.as_deref())?;
+    limit_anonymous(request, app, class, account.as_deref())?;
     token.ok_or_else(|| TenantError::BadLink.into())
 }
 
@@ -169,7 +174,7 @@ async fn read_link(
     app: web::Data<App>,
     Json(body): Json<LinkBody>,
 ) -> Result<HttpResponse, Problem> {
-    let token = link(&request, &app, &body.token)?;
+    let token = link(&request, &app, Class::SignIn, &body.token)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(no_link)?;
     let read = door.query(Permit::anonymous(tenant), ReadLink { token }).await.map_err(no_link)?;
@@ -182,7 +187,7 @@ async fn reset(
     Json(body): Json<ResetBody>,
 ) -> Result<HttpResponse, Problem> {
     let ResetBody { token, new_password } = body;
-    let token = link(&request, &app, &token)?;
+    let token = link(&request, &app, Class::Recover, &token)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(no_link)?;
     let check = CheckReset { token: token.clone() };
@@ -203,7 +208,7 @@ async fn verify(
     app: web::Data<App>,
     Json(body): Json<LinkBody>,
 ) -> Result<HttpResponse, Problem> {
-    let token = link(&request, &app, &body.token)?;
+    let token = link(&request, &app, Class::Recover, &body.token)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(no_link)?;
     let command = VerifyEmail { token };
@@ -218,7 +223,7 @@ async fn accept(
     Json(body): Json<AcceptBody>,
 ) -> Result<HttpResponse, Problem> {
     let AcceptBody { token, password } = body;
-    let token = link(&request, &app, &token)?;
+    let token = link(&request, &app, Class::Recover, &token)?;
     let tenant = token.tenant;
     let door = app.tenants.find(tenant).await.map_err(no_link)?;
     let check = CheckInvite { token: token.clone() };

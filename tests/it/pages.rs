@@ -264,3 +264,17 @@ fn browsers_find_a_picture_where_they_look_for_one() {
         assert!(world.client.get(page, 200).text().contains("href=\"/favicon.ico\""), "{page}");
     }
 }
+
+#[test]
+fn looking_at_what_a_link_is_for_costs_none_of_the_few_uses() {
+    let options = WorldOptions::default().set("rate.recover.per_ip", "2/1h");
+    let world = options.start();
+    let use_up = || {
+        let body = json!({"token": "none"});
+        world.client.call("POST", "/v1/auth/email/verify", Some(&body)).status
+    };
+    for _ in 0..5 {
+        assert_eq!(read(&world.client, "none").status, 400);
+    }
+    assert_eq!([use_up(), use_up(), use_up()], [400, 400, 429]);
+}
